@@ -1,0 +1,1 @@
+"""The signed model file `NAME.onbelt`: its manifest, its strict reader, its keys."""

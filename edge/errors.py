@@ -1,0 +1,75 @@
+"""Every error `edge` raises on purpose, grouped by who must act.
+
+    OnbeltError
+    ├── PictureError        a picture file or frame cannot be used (whoever supplied it)
+    ├── BundleError         a bundle is malformed, altered or does not fit (whoever publishes models)
+    │   └── SignatureError  unsigned, or signed by a key this box does not trust
+    ├── EngineError         the inference engine cannot be built or run (whoever runs the box)
+    ├── CameraError         the camera cannot deliver a frame (whoever runs the box)
+    ├── ConfigError         station.toml or gate.toml is wrong (the integrator)
+    ├── BrokerError         the broker cannot be reached or refuses us (the integrator)
+    ├── ContractError       a message from outside breaks the verdict contract (its sender)
+    ├── JournalError        the verdict journal cannot be written or does not verify (whoever runs the box)
+    └── DataError           a data set cannot be used (the engineer who trains)
+
+A message says what was expected, what came, where, and what to do. `exit_code` is what the command line ends with:
+1 fault, 2 usage, 3 verification failed.
+"""
+
+
+class OnbeltError(Exception):
+    """Root of all errors raised on purpose."""
+
+    exit_code = 1
+
+
+class PictureError(OnbeltError):
+    """A picture cannot be read, or is not of a kind that can be judged."""
+
+
+class BundleError(OnbeltError):
+    """A bundle is malformed, altered, too large or made for something else.
+
+    Attributes:
+        member: name of the offending member of the bundle, or an empty string.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, member: str = "") -> None:
+        super().__init__(message)
+        self.member = member
+
+
+class SignatureError(BundleError):
+    """A bundle is unsigned, or its signature does not verify under any trusted key."""
+
+
+class EngineError(OnbeltError):
+    """An engine cannot be built, or failed while running."""
+
+
+class CameraError(OnbeltError):
+    """The camera delivered no usable frame."""
+
+
+class ConfigError(OnbeltError):
+    """A configuration file is unreadable, has an unknown key or an impossible value."""
+
+    exit_code = 2
+
+
+class BrokerError(OnbeltError):
+    """The MQTT broker cannot be reached or refuses the connection."""
+
+
+class ContractError(OnbeltError):
+    """A message from outside breaks the verdict contract."""
+
+
+class JournalError(OnbeltError):
+    """The verdict journal cannot be written, or its chain does not verify."""
+
+
+class DataError(OnbeltError):
+    """A data set is missing, empty or inconsistent."""

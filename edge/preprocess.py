@@ -1,0 +1,89 @@
+"""From a picture or camera frame to what the engine takes: THE definition, used by training, calibration and the box alike.
+
+A model's input is uint8 RGB (size, size, 3). A frame of another size is stretched to it with Pillow's bilinear filter, which
+widens its support when shrinking (antialiased) and computes in fixed point for 8-bit pictures: the same bytes on every machine.
+Mean and standard deviation are folded into the graph; nothing else happens to a pixel outside it.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from edge.errors import PictureError
+
+Frame8 = NDArray[np.uint8]
+
+MIN_SIDE_PX = 16  # below this a picture holds less than one receptive field (33 px) even when enlarged twice
+MAX_PIXELS = 64_000_000  # larger than any area camera in this trade; caps what a crafted file can make us allocate
+_EIGHT_BIT_MODES = {"RGB", "L", "P", "RGBA", "LA", "1"}
+
+
+def fit(frame: Frame8, size: int) -> Frame8:
+    """Resize a frame to the model's input.
+
+    Args:
+        frame: (H, W, 3) uint8 RGB.
+        size: side of the model's square input in pixels.
+
+    Returns:
+        (size, size, 3) uint8 RGB, C-contiguous; the same array when it already fits.
+
+    Raises:
+        PictureError: the frame is not (H, W, 3) uint8 or is smaller than 16 px.
+    """
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        raise PictureError(f"expected a frame of (H, W, 3) uint8, got {frame.shape} {frame.dtype}")
+    height, width = frame.shape[:2]
+    if min(height, width) < MIN_SIDE_PX:
+        raise PictureError(f"expected a frame of at least {MIN_SIDE_PX} px a side, got {width}x{height}")
+    if (height, width) == (size, size):
+        return np.ascontiguousarray(frame)
+    resized = Image.fromarray(np.ascontiguousarray(frame)).resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(resized, dtype=np.uint8)
+
+
+def read_picture(path: Path) -> Frame8:
+    """Read a picture file as uint8 RGB in upright orientation.
+
+    Args:
+        path: a file Pillow can read: PNG, JPEG, BMP, TIFF and so on.
+
+    Returns:
+        (H, W, 3) uint8 RGB. Gray is repeated to three channels, a palette is looked up, alpha is composited on black,
+        EXIF rotation is applied.
+
+    Raises:
+        PictureError: missing, unreadable, truncated, 16-bit or float, CMYK or another colour model we will not guess at,
+            smaller than 16 px or larger than 64 megapixels. The message names the file and the remedy.
+    """
+    try:
+        with Image.open(path) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                raise PictureError(
+                    f"{path}: expected at most {MAX_PIXELS} pixels, got {opened.width}x{opened.height}; crop or shrink it"
+                )
+            if min(opened.width, opened.height) < MIN_SIDE_PX:
+                raise PictureError(
+                    f"{path}: expected at least {MIN_SIDE_PX} px a side, got {opened.width}x{opened.height}; "
+                    "give the camera's own picture"
+                )
+            if opened.mode not in _EIGHT_BIT_MODES:
+                raise PictureError(
+                    f"{path}: expected 8-bit RGB or gray, got mode {opened.mode}; convert it the way the camera's pictures are "
+                    "made (16-bit: choose the shift, CMYK: choose the profile), since a guess would change the scores"
+                )
+            upright = ImageOps.exif_transpose(opened) or opened
+            if upright.mode in {"P", "LA", "RGBA"}:
+                rgba = upright.convert("RGBA")
+                canvas = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
+                canvas.alpha_composite(rgba)
+                upright = canvas
+            return np.array(upright.convert("RGB"), dtype=np.uint8)
+    except FileNotFoundError as exc:
+        raise PictureError(f"{path}: no such picture") from exc
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as exc:
+        raise PictureError(
+            f"{path}: not a readable picture ({exc}); expected PNG, JPEG, BMP or TIFF, whole and undamaged"
+        ) from exc
