@@ -1,0 +1,54 @@
+# Every target makes its own .venv and needs nothing but python3, make and a package index.
+#   make demo     watch a simulated line being inspected (no torch, no GPU, no camera, no broker needed)
+#   make test     everything that can be tested on this machine
+#   make check    format, lint, types, import contracts
+#   make bench    latency of the engines on this machine, interleaved in one run
+#   make products train, export and evaluate the belt's products (the shipped demo bundle is one of them)
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# torch is pinned here and only here: the package asks for a range, so that users bring their own build.
+TORCH ?= torch==2.13.0
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+SECONDS_DEMO ?= 60
+
+.PHONY: demo test check bench products demo-bundle clean
+
+demo: $(VENV)/.demo
+	$(BIN)/onbelt demo --seconds $(SECONDS_DEMO)
+
+test: $(VENV)/.train
+	tests/setup_system.sh
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.train
+	$(BIN)/python benchmarks/engines.py --bundle edge/data/demo.onbelt
+
+products: $(VENV)/.train
+	BIN=$(BIN) benchmarks/products.sh
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install -e '.[demo]'
+	touch $@
+
+# torch goes in first and alone: a resolver that may choose would take a CUDA build of several GB.
+$(VENV)/.train: $(VENV)/.demo
+	$(PIP) install '$(TORCH)'
+	$(PIP) install -e '.[demo,train,test]'
+	touch $@
+
+$(VENV)/.check: $(VENV)/.train
+	$(PIP) install -e '.[demo,train,test,check]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,96 @@
+"""Preprocessing is a definition: fixed pictures give fixed bytes, and what cannot be judged is refused by name."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edge.errors import PictureError
+from edge.preprocess import fit, read_picture
+
+
+def ramp(height: int, width: int) -> np.ndarray:
+    y, x = np.mgrid[0:height, 0:width]
+    return np.stack([(x * 7 + y * 3) % 256, (x * 2 + y * 11) % 256, (x ^ y) % 256], axis=2).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("shape", "digest"),
+    [((1200, 1920), "dbd6f47a0c2fc7b8"), ((256, 256), "33e2a175516a4e4a"), ((100, 90), "632acb26900513d3")],
+)
+def test_fixed_picture_gives_fixed_bytes(shape, digest):
+    out = fit(ramp(*shape), 128)
+    assert out.shape == (128, 128, 3)
+    assert hashlib.sha256(out.tobytes()).hexdigest()[:16] == digest
+
+
+def test_frame_of_the_right_size_is_untouched():
+    frame = ramp(128, 128)
+    assert fit(frame, 128) is frame or np.array_equal(fit(frame, 128), frame)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        np.zeros((64, 64), np.uint8),
+        np.zeros((64, 64, 3), np.uint16),
+        np.zeros((64, 64, 4), np.uint8),
+        np.zeros((8, 64, 3), np.uint8),
+    ],
+)
+def test_fit_refuses_what_is_no_frame(frame):
+    with pytest.raises(PictureError, match="expected a frame"):
+        fit(frame, 128)
+
+
+def save(tmp_path, image: Image.Image, name: str, **options):
+    path = tmp_path / name
+    image.save(path, **options)
+    return path
+
+
+def test_gray_palette_alpha_and_rgb_are_read_alike(tmp_path):
+    gray = Image.fromarray(ramp(40, 40)[:, :, 0])
+    wanted = np.repeat(np.asarray(gray)[:, :, None], 3, axis=2)
+    for name, image in (("l", gray), ("p", gray.convert("P")), ("rgb", gray.convert("RGB")), ("rgba", gray.convert("RGBA"))):
+        assert np.array_equal(read_picture(save(tmp_path, image, f"{name}.png")), wanted), name
+
+
+def test_exif_rotation_is_applied(tmp_path):
+    image = Image.fromarray(ramp(30, 50))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    read = read_picture(save(tmp_path, image, "turned.png", exif=exif))
+    assert np.array_equal(read, np.rot90(ramp(30, 50), -1))
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix", "remedy"),
+    [("I;16", "png", "16-bit"), ("CMYK", "jpg", "CMYK"), ("F", "tif", "mode F")],
+)
+def test_colour_models_we_will_not_guess_at_are_refused(tmp_path, mode, suffix, remedy):
+    image = Image.fromarray(np.zeros((32, 32), np.uint16)) if mode == "I;16" else Image.new(mode, (32, 32))
+    path = save(tmp_path, image, f"odd.{suffix}")
+    with pytest.raises(PictureError, match=remedy) as caught:
+        read_picture(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (15, 300)])
+def test_tiny_pictures_are_refused(tmp_path, size):
+    with pytest.raises(PictureError, match="at least 16 px"):
+        read_picture(save(tmp_path, Image.new("RGB", size), "tiny.png"))
+
+
+def test_missing_truncated_and_foreign_files_are_refused(tmp_path):
+    with pytest.raises(PictureError, match="no such picture"):
+        read_picture(tmp_path / "none.png")
+    whole = save(tmp_path, Image.fromarray(ramp(64, 64)), "whole.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "folder.png").mkdir()
+    for name in ("cut", "text", "empty", "folder"):
+        with pytest.raises(PictureError, match="not a readable picture"):
+            read_picture(tmp_path / f"{name}.png")
