@@ -79,7 +79,8 @@ def read_defects(path: Path) -> dict[int, DefectConfig]:
             raise DataError(f"{path}: {row.defect_name}: expected a pixel_value from 1 to 255, got {row.pixel_value}")
         if row.pixel_value in table:
             raise DataError(
-                f"{path}: pixel_value {row.pixel_value} stands for {table[row.pixel_value].defect_name} and {row.defect_name}; expected one"
+                f"{path}: pixel_value {row.pixel_value} stands for {table[row.pixel_value].defect_name} and "
+                f"{row.defect_name}; give each defect a value of its own"
             )
         if not 0 < row.saturation_threshold <= top:
             raise DataError(
