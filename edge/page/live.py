@@ -1,0 +1,430 @@
+"""What the page shows, held in bounded memory: the daemon writes, any number of browsers read.
+
+The inference thread calls `add_part`, which costs a few microseconds and waits for nobody: readers copy references under the
+lock and encode outside it. Numbers are kept for the last 600 parts. Pixels are kept for 24 of them only, the last 12 parts and
+the last 12 rejects, and for fewer where frames are so large that they would exceed the memory set aside.
+
+Every change gets the next revision number; a reader asks for what changed after the revision it knows. So a slow reader
+misses intermediate states and costs no memory.
+"""
+
+import secrets
+import threading
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.clock import Clock, SystemClock
+from edge.page.stats import Histogram
+
+VERDICTS = ("pass", "reject", "invalid", "uncertain")
+DECISIONS = ("pass", "reject", "hold")
+WHYS = ("verdict", "missing", "late", "stale-boot", "wrong-model", "no-token", "bad-mac", "disarmed")
+
+KEPT_PARTS = 600
+KEPT_RECENT_PICTURES = 12
+KEPT_REJECT_PICTURES = 12
+PICTURE_BYTES = 96 * 2**20  # a 5-megapixel RGB frame has 15 MB: six of those, on a box with 8 GB for everything
+MAX_REGIONS = 16
+MAX_TEXT = 120  # characters of any text that reaches the page from outside
+STATE_BYTES = 64 * 1024
+RATE_WINDOW_S = 10.0
+
+
+class RegionLike(Protocol):
+    """A box around an anomalous region (`edge.judge.Region`), in fractions of the picture."""
+
+    @property
+    def x(self) -> float:
+        """Left edge in [0, 1]."""
+        ...
+
+    @property
+    def y(self) -> float:
+        """Upper edge in [0, 1]."""
+        ...
+
+    @property
+    def w(self) -> float:
+        """Width in [0, 1]."""
+        ...
+
+    @property
+    def h(self) -> float:
+        """Height in [0, 1]."""
+        ...
+
+    @property
+    def peak(self) -> float:
+        """Largest anomaly in it, in units of the limit."""
+        ...
+
+    @property
+    def branch(self) -> str:
+        """Which map it was found in: "st" (structural) or "ae" (logical)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PartView:
+    """One judged part as the page shows it.
+
+    Attributes:
+        seq: the verdict's sequence number. part_id: the part's own number, or an empty string.
+        verdict: "pass", "reject", "invalid" or "uncertain". reasons: the verdict's reason codes.
+        cal: score/limit, 1.0 is the limit. p: p-value. st, ae, global_: the branches over their own limits. None: not judged.
+        infer_ms: time in the engine. slack_ms: time left to the deadline at publication, negative when late.
+        trig_us: wall clock of the trigger in microseconds UTC, a label.
+        pixels: (H, W, 3) uint8 RGB or None. Kept by reference: the caller must not write to it afterwards.
+        anomaly_map: (n, n) float32 in units of the limit or None. Kept by reference too.
+        regions: boxes in fractions of the picture.
+        verdict_ms: trigger to publication, milliseconds.
+    """
+
+    seq: int
+    part_id: str
+    verdict: str
+    reasons: tuple[str, ...]
+    cal: float | None
+    p: float | None
+    st: float | None
+    ae: float | None
+    global_: float | None
+    infer_ms: float | None
+    slack_ms: float | None
+    trig_us: int
+    pixels: NDArray[np.uint8] | None = None
+    anomaly_map: NDArray[np.float32] | None = None
+    regions: tuple[RegionLike, ...] = ()
+    verdict_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.verdict not in VERDICTS:
+            raise ValueError(f"expected a verdict of {', '.join(VERDICTS)}, got {self.verdict!r} (seq {self.seq})")
+
+
+@dataclass(frozen=True, slots=True)
+class GateAckView:
+    """What a gate says it did with one part.
+
+    Attributes:
+        seq: the verdict's sequence number, or None when no verdict reached the gate.
+        decision: "pass" (opened), "reject" (kept closed) or "hold". why: "verdict", "missing", "late", "stale-boot",
+            "wrong-model", "no-token", "bad-mac" or "disarmed". Anything else is counted as "other": it comes from the network.
+        gate: which gate. slack_ms: time left when the verdict came. fired: the actuator moved. confirmed: a sensor saw it.
+    """
+
+    seq: int | None
+    decision: str
+    why: str
+    gate: str = ""
+    slack_ms: float | None = None
+    fired: bool | None = None
+    confirmed: bool | None = None
+
+
+class RegionRow(msgspec.Struct, frozen=True):
+    """A region on its way to the browser."""
+
+    x: float
+    y: float
+    w: float
+    h: float
+    peak: float
+    branch: str
+
+
+class GateRow(msgspec.Struct, frozen=True):
+    """A gate's decision on its way to the browser."""
+
+    decision: str
+    why: str
+    gate: str
+    slack_ms: float | None
+    fired: bool | None
+    confirmed: bool | None
+
+
+class PartRow(msgspec.Struct):
+    """A part's numbers on their way to the browser; `gate` arrives later than the rest."""
+
+    seq: int
+    part: str
+    verdict: str
+    reasons: tuple[str, ...]
+    cal: float | None
+    p: float | None
+    st: float | None
+    ae: float | None
+    global_: float | None = msgspec.field(name="global")
+    infer_ms: float | None
+    slack_ms: float | None
+    verdict_ms: float | None
+    trig_us: int
+    pic: bool
+    heat: bool
+    regions: tuple[RegionRow, ...]
+    gate: GateRow | None = None
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A part in the ring: the row, the revision of its last change and when it came."""
+
+    row: PartRow
+    revision: int
+    mono_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """The pixels of one part and what is drawn over them."""
+
+    pixels: NDArray[np.uint8] | None
+    anomaly_map: NDArray[np.float32] | None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory it holds."""
+        return sum(array.nbytes for array in (self.pixels, self.anomaly_map) if array is not None)
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """What a reader gets: everything but the parts is whole, `parts` are those changed after the revision asked for."""
+
+    run: str
+    revision: int
+    reset: bool
+    parts: list[PartRow]
+    rejects: list[int]
+    counts: dict[str, int]
+    gate: dict[str, int]
+    rate: float
+    latency: dict[str, dict[str, float | None]]
+    uptime_s: float
+    idle_s: float | None
+    state: msgspec.Raw
+
+
+@dataclass(slots=True)
+class _Totals:
+    """Counters since the daemon started."""
+
+    verdicts: Counter[str] = field(default_factory=Counter)
+    gate: Counter[str] = field(default_factory=Counter)
+    infer: Histogram = field(default_factory=Histogram)
+    verdict: Histogram = field(default_factory=Histogram)
+    slack: Histogram = field(default_factory=lambda: Histogram(signed=True, worst="low"))
+
+
+class LiveView:
+    """The shared, bounded picture of what the box does.
+
+    Args:
+        clock: times of arrival; tests pass their own.
+        parts: how many parts' numbers to keep.
+        picture_bytes: memory for pixels and maps; the newest picture is always kept.
+    """
+
+    def __init__(self, clock: Clock | None = None, *, parts: int = KEPT_PARTS, picture_bytes: int = PICTURE_BYTES) -> None:
+        if parts < 1:
+            raise ValueError(f"expected to keep at least one part, got {parts}")
+        self._clock = clock or SystemClock()
+        self._capacity = parts
+        self._picture_bytes = picture_bytes
+        self._lock = threading.Lock()
+        # Sequence numbers begin again with every start; a browser must not show an earlier run's cached picture.
+        self.run = secrets.token_hex(4)
+        self._revision = 1
+        self._start_ns = self._clock.monotonic_ns()
+        self._ring: deque[_Kept] = deque()
+        self._by_seq: dict[int, _Kept] = {}
+        self._rejects: deque[_Kept] = deque(maxlen=KEPT_REJECT_PICTURES)
+        self._recent_pictures: deque[int] = deque()
+        self._reject_pictures: deque[int] = deque()
+        self._pictures: dict[int, Picture] = {}
+        self._held_bytes = 0
+        self._totals = _Totals()
+        self._state = msgspec.Raw(b"{}")
+
+    def add_part(self, part: PartView) -> None:
+        """Take a judged part. Waits for nobody; pixels and map are kept by reference."""
+        # Rejects are what a person comes back to look at; an uncertain part is rejected by the gate as well.
+        is_reject = part.verdict in {"reject", "uncertain"}
+        row = _row(part)
+        now_ns = self._clock.monotonic_ns()
+        with self._lock:
+            self._revision += 1
+            kept = _Kept(row, self._revision, now_ns)
+            if len(self._ring) >= self._capacity:
+                self._by_seq.pop(self._ring.popleft().row.seq, None)
+            self._ring.append(kept)
+            self._by_seq[part.seq] = kept
+            if is_reject:
+                self._rejects.append(kept)
+            if part.pixels is not None or part.anomaly_map is not None:
+                self._keep_picture(part.seq, Picture(part.pixels, part.anomaly_map), is_reject=is_reject)
+            totals = self._totals
+            totals.verdicts[part.verdict] += 1
+            if part.infer_ms is not None:
+                totals.infer.add(part.infer_ms)
+            if part.verdict_ms is not None:
+                totals.verdict.add(part.verdict_ms)
+            if part.slack_ms is not None:
+                totals.slack.add(part.slack_ms)
+
+    def add_ack(self, ack: GateAckView) -> None:
+        """Take what a gate did. An ack for a part no longer kept is counted only."""
+        decision = ack.decision if ack.decision in DECISIONS else "other"
+        why = ack.why if ack.why in WHYS else "other"
+        row = GateRow(decision, why, ack.gate[:MAX_TEXT], ack.slack_ms, ack.fired, ack.confirmed)
+        with self._lock:
+            self._revision += 1
+            self._totals.gate[f"{decision}/{why}"] += 1
+            kept = self._by_seq.get(ack.seq) if ack.seq is not None else None
+            if kept is not None:
+                kept.row.gate = row
+                kept.revision = self._revision
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Replace what is said of the station: model in force, armed or not and why, and so on.
+
+        Keys the page knows, all optional: station, line, state (OPC 40100-1 name), armed (bool), reasons (list of str), boot,
+        camera, broker, gate_deadline_ms, demo (bool), model {name, version, model, precision, engine, check, limit {raw,
+        false_reject, confidence, kind, n}}.
+
+        Raises:
+            ValueError: it cannot be written as JSON, or is larger than 64 KiB.
+        """
+        try:
+            encoded = msgspec.json.encode(dict(state))
+        except (TypeError, ValueError, RecursionError) as exc:
+            raise ValueError(f"the page's state must be plain JSON: {exc}") from exc
+        if len(encoded) > STATE_BYTES:
+            raise ValueError(f"expected a page state of at most {STATE_BYTES} bytes, got {len(encoded)}")
+        with self._lock:
+            self._revision += 1
+            self._state = msgspec.Raw(encoded)
+
+    @property
+    def revision(self) -> int:
+        """Number of the last change; it only grows."""
+        return self._revision
+
+    def picture(self, seq: int) -> Picture | None:
+        """Pixels and map of a part, or None when they are no longer kept."""
+        with self._lock:
+            return self._pictures.get(seq)
+
+    def snapshot(self, after: int = 0, *, parts: int = 300) -> Snapshot:
+        """What a reader needs who has seen everything up to revision `after`; 0 for a new reader.
+
+        Args:
+            after: the last snapshot's revision.
+            parts: how many of the last parts a new reader gets; the kept rejects come on top.
+        """
+        now_ns = self._clock.monotonic_ns()
+        with self._lock:
+            revision = self._revision
+            ring = list(self._ring)
+            rejects = list(self._rejects)
+            totals = self._totals
+            counts = {verdict: totals.verdicts[verdict] for verdict in VERDICTS}
+            gate = dict(totals.gate)
+            # Copied here and summed up outside the lock: the sums take longer than the daemon should wait.
+            hists = {"infer": totals.infer.copy(), "verdict": totals.verdict.copy(), "slack": totals.slack.copy()}
+            state = self._state
+        if after:
+            changed = [kept.row for kept in ring if kept.revision > after]
+        else:
+            last = ring[-parts:]
+            oldest = last[0].row.seq if last else 0
+            changed = [kept.row for kept in rejects if kept.row.seq < oldest] + [kept.row for kept in last]
+        return Snapshot(
+            run=self.run,
+            revision=revision,
+            reset=not after,
+            parts=changed,
+            rejects=[kept.row.seq for kept in rejects],
+            counts=counts,
+            gate=gate,
+            rate=_rate(ring, now_ns),
+            latency={name: _summary(hist) for name, hist in hists.items()},
+            uptime_s=(now_ns - self._start_ns) / 1e9,
+            idle_s=(now_ns - ring[-1].mono_ns) / 1e9 if ring else None,
+            state=state,
+        )
+
+    def cumulative(self, bounds_ms: list[float]) -> dict[str, tuple[list[int], int, float]]:
+        """Per latency: samples at or below each bound, samples in all, and their sum in milliseconds."""
+        with self._lock:
+            totals = self._totals
+            hists = {"infer": totals.infer.copy(), "verdict": totals.verdict.copy(), "slack": totals.slack.copy()}
+        return {name: (hist.cumulative(bounds_ms), hist.count, hist.total_ms) for name, hist in hists.items()}
+
+    def _keep_picture(self, seq: int, picture: Picture, *, is_reject: bool) -> None:
+        """Under the lock: keep this picture and let go of those beyond the bounds."""
+        line, room = (self._reject_pictures, KEPT_REJECT_PICTURES) if is_reject else (self._recent_pictures, KEPT_RECENT_PICTURES)
+        self._pictures[seq] = picture
+        self._held_bytes += picture.nbytes
+        line.append(seq)
+        if len(line) > room:
+            self._drop(line.popleft())
+        while self._held_bytes > self._picture_bytes and len(self._recent_pictures) + len(self._reject_pictures) > 1:
+            other = self._recent_pictures if len(self._recent_pictures) > (0 if is_reject else 1) else self._reject_pictures
+            self._drop(other.popleft())
+
+    def _drop(self, seq: int) -> None:
+        picture = self._pictures.pop(seq, None)
+        if picture is not None:
+            self._held_bytes -= picture.nbytes
+
+
+def _row(part: PartView) -> PartRow:
+    return PartRow(
+        seq=part.seq,
+        part=part.part_id[:MAX_TEXT],
+        verdict=part.verdict,
+        reasons=tuple(reason[:MAX_TEXT] for reason in part.reasons[:MAX_REGIONS]),
+        cal=part.cal,
+        p=part.p,
+        st=part.st,
+        ae=part.ae,
+        global_=part.global_,
+        infer_ms=part.infer_ms,
+        slack_ms=part.slack_ms,
+        verdict_ms=part.verdict_ms,
+        trig_us=part.trig_us,
+        pic=part.pixels is not None,
+        heat=part.anomaly_map is not None,
+        regions=tuple(RegionRow(r.x, r.y, r.w, r.h, r.peak, r.branch) for r in part.regions[:MAX_REGIONS]),
+    )
+
+
+def _summary(hist: Histogram) -> dict[str, float | None]:
+    p50, p99, p999 = hist.percentiles(0.5, 0.99, 0.999)
+    return {
+        "p50": p50,
+        "p99": p99,
+        "p999": p999,
+        "min": hist.min_ms if hist.count else None,
+        "max": hist.max_ms if hist.count else None,
+        "n": float(hist.count),
+    }
+
+
+def _rate(ring: list[_Kept], now_ns: int) -> float:
+    """Parts per second over the last ten seconds, or over the ring where it holds less time than that."""
+    since_ns = now_ns - int(RATE_WINDOW_S * 1e9)
+    recent = [kept.mono_ns for kept in ring[-KEPT_PARTS:] if kept.mono_ns >= since_ns]
+    if len(recent) < 2:
+        return 0.0
+    # Until the window is full, and on lines faster than the ring is long, the span is that of the parts themselves.
+    if len(recent) == len(ring):
+        return (len(recent) - 1) / max((now_ns - recent[0]) / 1e9, 1e-9)
+    return len(recent) / RATE_WINDOW_S

@@ -1,0 +1,69 @@
+"""The counters in Prometheus' text form, version 0.0.4."""
+
+import math
+
+import msgspec
+
+from edge import __version__
+from edge.page.live import LiveView
+
+_BOUNDS_MS = [10.0 ** (k / 4) for k in range(-2, 15)]  # 0.32 ms to 3.2 s, four a decade
+_SLACK_BOUNDS_MS = [-(10.0**k) for k in (3, 2, 1)] + [0.0] + [10.0 ** (k / 2) for k in range(7)]
+_HELP = {
+    "infer": ("onbelt_infer_seconds", "Time of one part in the inference engine."),
+    "verdict": ("onbelt_trigger_to_verdict_seconds", "From a part's trigger to the publication of its verdict."),
+    "slack": ("onbelt_slack_seconds", "Time left to the deadline when the verdict was published; negative is late."),
+}
+
+
+def _label(text: object) -> str:
+    return str(text).replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def _head(name: str, kind: str, text: str) -> list[str]:
+    return [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
+
+
+def metrics_text(view: LiveView, *, readers: int = 0) -> str:
+    """Everything countable of the view, one metric family after the other.
+
+    Args:
+        view: what is counted.
+        readers: browsers following the page, a metric of its own.
+    """
+    snapshot = view.snapshot(view.revision)
+    state = msgspec.json.decode(snapshot.state)
+    lines = _head("onbelt_parts_total", "counter", "Parts by verdict since the daemon started.")
+    lines += [f'onbelt_parts_total{{verdict="{verdict}"}} {count}' for verdict, count in snapshot.counts.items()]
+    lines += _head("onbelt_gate_decisions_total", "counter", "What the gates did, and why.")
+    for key, count in sorted(snapshot.gate.items()):
+        decision, _, why = key.partition("/")
+        lines.append(f'onbelt_gate_decisions_total{{decision="{decision}",why="{why}"}} {count}')
+    lines += _head("onbelt_parts_per_second", "gauge", "Parts per second over the last ten seconds.")
+    lines.append(f"onbelt_parts_per_second {snapshot.rate:.6g}")
+    if snapshot.idle_s is not None:
+        lines += _head("onbelt_last_part_age_seconds", "gauge", "Time since the last part.")
+        lines.append(f"onbelt_last_part_age_seconds {snapshot.idle_s:.6g}")
+    if isinstance(state.get("armed"), bool):
+        lines += _head("onbelt_armed", "gauge", "1 while the gate may open on this box's PASS.")
+        lines.append(f"onbelt_armed {int(state['armed'])}")
+    for key, (name, text) in _HELP.items():
+        bounds = _SLACK_BOUNDS_MS if key == "slack" else _BOUNDS_MS
+        below, count, total_ms = view.cumulative(bounds)[key]
+        lines += _head(name, "histogram", text)
+        lines += [f'{name}_bucket{{le="{bound / 1000:.6g}"}} {n}' for bound, n in zip(bounds, below, strict=True)]
+        lines += [f'{name}_bucket{{le="+Inf"}} {count}', f"{name}_sum {_finite(total_ms) / 1000:.9g}", f"{name}_count {count}"]
+    model = state.get("model")
+    model = model if isinstance(model, dict) else {}
+    labels = {"version": __version__} | {key: model[key] for key in ("name", "model", "precision", "engine") if key in model}
+    if "version" in model:
+        labels["model_version"] = model["version"]
+    lines += _head("onbelt_info", "gauge", "What runs; always 1.")
+    lines.append("onbelt_info{" + ",".join(f'{key}="{_label(value)}"' for key, value in labels.items()) + "} 1")
+    lines += _head("onbelt_page_readers", "gauge", "Browsers following the page.")
+    lines.append(f"onbelt_page_readers {readers}")
+    return "\n".join(lines) + "\n"
+
+
+def _finite(value: float) -> float:
+    return value if math.isfinite(value) else 0.0
