@@ -4,9 +4,18 @@ Decoding refuses unknown fields and wrong types with the path of the fault. `sch
 reader knows the versions it can read and refuses others (docs/adr/0004).
 """
 
+import math
+import re
+
 import msgspec
 
+from edge.errors import BundleError
+
 SCHEMA_VERSION = 1
+BRANCHES = ("st", "ae", "global")
+MIN_SIZE_PX, MAX_SIZE_PX = 40, 1024  # below 40 the unpadded grid (size/4 - 8) has no cell inside; above is no INT8 model of ours
+# The name goes into topics, file names and the page: nothing in it may mean something there.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,3 +108,73 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engine: str
     scores: list[float]
     verdict: str
+
+
+class _SchemaOnly(msgspec.Struct, frozen=True):
+    schema: int
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The bytes of manifest.json: what is signed.
+
+    Raises:
+        BundleError: a value that no reader would accept.
+    """
+    _check(manifest)
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+
+
+def decode_manifest(content: bytes) -> Manifest:
+    """Read manifest.json; call it with verified bytes only.
+
+    Raises:
+        BundleError: not JSON, a field missing, unknown or of a wrong type (with its path), an impossible value, or a schema
+            this version cannot read.
+    """
+    try:
+        schema = msgspec.json.decode(content, type=_SchemaOnly).schema
+        if schema != SCHEMA_VERSION:
+            remedy = "update onbelt on this box" if schema > SCHEMA_VERSION else "export the bundle again"
+            raise BundleError(
+                f"manifest.json: expected schema {SCHEMA_VERSION}, got {schema}; {remedy}",
+                member="manifest.json",
+            )
+        manifest = msgspec.json.decode(content, type=Manifest)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+        raise BundleError(f"manifest.json: not as agreed ({exc}); export the bundle again", member="manifest.json") from exc
+    _check(manifest)
+    return manifest
+
+
+def _check(manifest: Manifest) -> None:
+    limit, calibration = manifest.limit, manifest.calibration
+    size_fits = MIN_SIZE_PX <= manifest.size <= MAX_SIZE_PX and manifest.size % 4 == 0
+    rules = (
+        (_NAME.fullmatch(manifest.name), "name", "letters, digits and . _ - (at most 64)", manifest.name),
+        (_NAME.fullmatch(manifest.product), "product", "letters, digits and . _ - (at most 64)", manifest.product),
+        (manifest.version >= 1, "version", "at least 1", manifest.version),
+        (size_fits, "size", f"a multiple of 4 from {MIN_SIZE_PX} to {MAX_SIZE_PX}", manifest.size),
+        (manifest.color == "rgb", "color", "rgb", manifest.color),
+        (manifest.resize == "stretch-bilinear", "resize", "stretch-bilinear", manifest.resize),
+        (manifest.precision in {"int8", "fp16", "fp32"}, "precision", "int8, fp16 or fp32", manifest.precision),
+        (_positive(limit.raw), "limit.raw", "a finite number above 0", limit.raw),
+        (0 < limit.false_reject < 1, "limit.false_reject", "between 0 and 1", limit.false_reject),
+        (0 <= limit.confidence < 1, "limit.confidence", "from 0 to below 1", limit.confidence),
+        (limit.kind in {"guarantee", "estimate"}, "limit.kind", "guarantee or estimate", limit.kind),
+        (limit.n >= 1, "limit.n", "at least 1", limit.n),
+        (set(limit.branches) == set(BRANCHES), "limit.branches", f"{BRANCHES}", sorted(limit.branches)),
+        (all(map(_positive, limit.branches.values())), "limit.branches", "finite numbers above 0", limit.branches),
+        (calibration and all(map(math.isfinite, calibration)), "calibration", "at least one finite score", calibration[:3]),
+        (calibration == sorted(calibration), "calibration", "ascending scores", "another order"),
+        (_positive(manifest.agreement), "agreement", "a finite number above 0", manifest.agreement),
+        (_positive(manifest.budget_ms), "budget_ms", "a finite number above 0", manifest.budget_ms),
+    )
+    for holds, name, expected, got in rules:
+        if not holds:
+            raise BundleError(
+                f"manifest.json: {name}: expected {expected}, got {got!r}; export the bundle again", member="manifest.json"
+            )
+
+
+def _positive(value: float) -> bool:
+    return math.isfinite(value) and value > 0

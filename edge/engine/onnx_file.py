@@ -1,0 +1,237 @@
+"""Look into an ONNX file before any engine does, and refuse what a model of ours never holds.
+
+An engine that loads ONNX follows file names in it (external data), looks up plug-ins (custom domains), runs loops and
+functions. A bundle's model needs none of that, and an engine would act on it while loading, before its own parsed model could
+be asked. So this walks the protobuf itself, some hundred lines instead of the `onnx` package on the box, and checks the graph
+contract of `edge.engine.base` on the way. Weights are skipped, not copied.
+
+Source: onnx.proto3 of ONNX 1.23 (field numbers), protobuf encoding guide (wire types).
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from edge.bundle.format import MODEL
+from edge.engine.base import INPUT_NAME, OUTPUT_NAMES
+from edge.errors import BundleError
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_UINT8, _FLOAT = 2, 1  # TensorProto.DataType
+_TYPE_NAMES = {_UINT8: "uint8", _FLOAT: "float32", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 16: "bfloat16"}
+_MAX_NODES = 20_000  # EfficientAD with Q/DQ has about 400
+
+_Value = tuple[int, tuple[int | str, ...]]  # element type, dimensions (a string where a dimension is not fixed)
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """What the file holds, as far as the engines and people care.
+
+    Attributes:
+        size: side of the square input in pixels. cells: side of the maps.
+        opset: version of the standard operator set.
+        operators: how many nodes of each operator.
+    """
+
+    size: int
+    cells: int
+    opset: int
+    operators: dict[str, int]
+
+
+def check_contract(model: bytes, size: int, precision: str) -> Graph:
+    """Refuse a model that breaks the graph contract.
+
+    Args:
+        model: the ONNX file.
+        size: side of the input in pixels, as the manifest says.
+        precision: as the manifest says; "int8" needs quantized nodes, "fp32" and "fp16" must have none.
+
+    Raises:
+        BundleError: not ONNX, external data, another domain than ONNX's own, functions, control flow, or other inputs, outputs
+            or shapes than agreed.
+    """
+    opset, graph = _read_model(memoryview(model))
+    inputs: dict[str, _Value] = {}
+    outputs: dict[str, _Value] = {}
+    operators: Counter[str] = Counter()
+    for number, value in _fields(graph, "graph"):
+        if number == 1:
+            operators[_check_node(_bytes(value, "node"))] += 1
+        elif number == 5:
+            _check_tensor(_bytes(value, "initializer"))
+        elif number in {11, 12}:
+            name, kind = _read_value(_bytes(value, "input or output"))
+            values = inputs if number == 11 else outputs
+            if name in values:
+                raise _broken(f"two inputs or outputs are called {name!r}")
+            values[name] = kind
+        elif number == 15:
+            raise _broken("expected dense weights, found a sparse initializer")
+    if sum(operators.values()) > _MAX_NODES:
+        raise _broken(f"expected at most {_MAX_NODES} nodes, got {sum(operators.values())}")
+    cells = size // 4 - 8
+    _compare("input", inputs, {INPUT_NAME: (_UINT8, (1, size, size, 3))})
+    scores, *maps = OUTPUT_NAMES
+    _compare("output", outputs, {scores: (_FLOAT, (4,)), **dict.fromkeys(maps, (_FLOAT, (cells, cells)))})
+    quantized = operators["DequantizeLinear"]
+    if (precision == "int8") != (quantized > 0):
+        raise _broken(f"the manifest says {precision}, but the graph has {quantized} DequantizeLinear nodes")
+    return Graph(size, cells, opset, dict(operators))
+
+
+def _read_model(model: memoryview) -> tuple[int, memoryview]:
+    graph: memoryview | None = None
+    opset = 0
+    for number, value in _fields(model, "model"):
+        if number == 7:
+            if graph is not None:
+                raise _broken("expected one graph, found two")
+            graph = _bytes(value, "graph")
+        elif number == 8:
+            domain, version = "", 0
+            for inner, content in _fields(_bytes(value, "opset"), "opset"):
+                if inner == 1:
+                    domain = _text(content, "opset domain")
+                elif inner == 2:
+                    version = _integer(content, "opset version")
+            _check_domain(domain, "the operator sets")
+            opset = max(opset, version)
+        elif number in {20, 25}:
+            raise _broken(f"expected a plain graph, found {'training information' if number == 20 else 'functions'}")
+    if graph is None or not opset:
+        raise _broken("it has no graph or no operator set; this is no ONNX model")
+    return opset, graph
+
+
+def _check_node(node: memoryview) -> str:
+    """Check one node and return its operator."""
+    operator = ""
+    for number, value in _fields(node, "node"):
+        if number == 4:
+            operator = _text(value, "operator")
+        elif number == 7:
+            _check_domain(_text(value, "node domain"), f"a node ({operator or 'unnamed'})")
+        elif number == 5:
+            for inner, content in _fields(_bytes(value, "attribute"), "attribute"):
+                if inner in {5, 10}:
+                    _check_tensor(_bytes(content, "attribute tensor"))
+                elif inner in {6, 11}:
+                    raise _broken(
+                        f"expected no control flow (its run time has no bound), found a graph inside {operator or 'a node'}"
+                    )
+                elif inner in {22, 23}:
+                    raise _broken("expected dense tensors, found a sparse attribute")
+    return operator
+
+
+def _check_tensor(tensor: memoryview) -> None:
+    name = "?"
+    external = False
+    for number, value in _fields(tensor, "tensor"):
+        if number == 8:
+            name = _text(value, "tensor name")
+        elif number == 13 or (number == 14 and value != 0):
+            external = True
+    if external:
+        raise _broken(f"expected all weights inside the file, found external data in tensor {name!r}; save the model as one file")
+
+
+def _check_domain(domain: str, where: str) -> None:
+    if domain not in {"", "ai.onnx"}:
+        raise _broken(f"expected ONNX's own operators only, found domain {domain!r} in {where}; export without custom operators")
+
+
+def _read_value(value: memoryview) -> tuple[str, _Value]:
+    """Name, element type and dimensions of a ValueInfoProto."""
+    name, element = "", 0
+    dimensions: list[int | str] = []
+    for number, content in _fields(value, "value"):
+        if number == 1:
+            name = _text(content, "value name")
+        elif number == 2:
+            for kind, tensor in _fields(_bytes(content, "type"), "type"):
+                if kind != 1:
+                    continue  # a denotation; another kind than tensor leaves element type 0, which no contract has
+                for inner, part in _fields(_bytes(tensor, "tensor type"), "tensor type"):
+                    if inner == 1:
+                        element = _integer(part, "element type")
+                    elif inner == 2:
+                        dimensions += [
+                            _dimension(_bytes(one, "dim")) for key, one in _fields(_bytes(part, "shape"), "shape") if key == 1
+                        ]
+    return name, (element, tuple(dimensions))
+
+
+def _dimension(dimension: memoryview) -> int | str:
+    for number, value in _fields(dimension, "dimension"):
+        if number == 1:
+            return _integer(value, "dimension")
+        if number == 2:
+            return _text(value, "dimension")
+    return "?"
+
+
+def _compare(what: str, got: dict[str, _Value], expected: dict[str, _Value]) -> None:
+    if got != expected:
+        raise _broken(f"expected {what}s {_show(expected)}, got {_show(got)}; export the bundle again")
+
+
+def _show(values: dict[str, _Value]) -> str:
+    parts = (
+        f"{name[:40]} {_TYPE_NAMES.get(element, f'type {element}')} ({', '.join(str(side)[:20] for side in dimensions)})"
+        for name, (element, dimensions) in list(values.items())[:6]
+    )
+    return "; ".join(parts) or "none"
+
+
+def _fields(message: memoryview, what: str) -> Iterator[tuple[int, int | memoryview]]:
+    """Split a protobuf message into (field number, varint or bytes)."""
+    at = 0
+    while at < len(message):
+        key, at = _varint(message, at, what)
+        wire = key & 7
+        if wire == _VARINT:
+            number, at = _varint(message, at, what)
+            yield key >> 3, number
+            continue
+        if wire == _BYTES:
+            length, at = _varint(message, at, what)
+        elif wire in {_FIXED32, _FIXED64}:
+            length = 4 if wire == _FIXED32 else 8
+        else:
+            raise _broken(f"expected protobuf in {what}, found wire type {wire}; damaged or no ONNX model")
+        if length > len(message) - at:
+            raise _broken(f"{what} is cut short: {length} bytes announced, {len(message) - at} left")
+        yield key >> 3, message[at : at + length]
+        at += length
+
+
+def _varint(message: memoryview, at: int, what: str) -> tuple[int, int]:
+    value = 0
+    for index, byte in enumerate(message[at : at + 10]):
+        value |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            return value, at + index + 1
+    raise _broken(f"expected protobuf in {what}, found a broken number; damaged or no ONNX model")
+
+
+def _bytes(value: int | memoryview, what: str) -> memoryview:
+    if isinstance(value, int):
+        raise _broken(f"expected {what} to be a message, found a number; damaged or no ONNX model")
+    return value
+
+
+def _integer(value: int | memoryview, what: str) -> int:
+    if not isinstance(value, int):
+        raise _broken(f"expected {what} to be a number, found bytes; damaged or no ONNX model")
+    return value
+
+
+def _text(value: int | memoryview, what: str) -> str:
+    return bytes(_bytes(value, what)).decode("utf-8", "backslashreplace")
+
+
+def _broken(message: str) -> BundleError:
+    return BundleError(f"{MODEL}: {message}", member=MODEL)
