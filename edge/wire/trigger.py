@@ -1,0 +1,54 @@
+"""The two datagrams between the line and us, over UDP on loopback: a part has come, and what the gate's output does.
+
+Datagrams are the simulated line's wiring; on a real line these are two electrical signals. A lost trigger datagram is a part
+without a verdict, and the gate, which hears the line itself, rejects it.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from edge.wire.codec import Codec, Count, Micros, Name, Text32
+
+TRIGGER_SCHEMA = "onbelt.trigger/1"
+OUTPUT_SCHEMA = "onbelt.output/1"
+MAX_DATAGRAM_BYTES = 512
+
+
+class LineTrigger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A part stands before the camera.
+
+    Attributes:
+        count: number of the part on the line, counting up; the same datagram goes to the box and to the gate.
+        mono_us: CLOCK_MONOTONIC of the line's machine when the light barrier fired, microseconds.
+        enc: encoder counts at that moment, 0 without an encoder. part: serial number, empty when nothing reads one.
+    """
+
+    sch: str
+    count: Count
+    mono_us: Micros
+    enc: Count = 0
+    part: Text32 = ""
+
+
+class GateOutput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The state of a gate's output, for the line.
+
+    Attributes:
+        count: the part this is about, or null for a mere sign of life.
+        output: "open" lets the part through; "closed" ejects it, and is what a line assumes when nothing comes.
+        toggle: flips with every sign of life: a line that sees it stand still for longer than its limit ejects everything.
+        stop: the gate asks for a line stop. mono_us: CLOCK_MONOTONIC of the gate's machine, microseconds.
+    """
+
+    sch: str
+    gate: Name
+    count: Count | None
+    output: Literal["open", "closed"]
+    toggle: bool
+    stop: bool
+    mono_us: Micros
+
+
+TRIGGER: Codec[LineTrigger] = Codec(TRIGGER_SCHEMA, LineTrigger, max_bytes=MAX_DATAGRAM_BYTES)
+OUTPUT: Codec[GateOutput] = Codec(OUTPUT_SCHEMA, GateOutput, max_bytes=MAX_DATAGRAM_BYTES)
