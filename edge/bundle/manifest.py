@@ -15,7 +15,7 @@ SCHEMA_VERSION = 1
 BRANCHES = ("st", "ae", "global")
 MIN_SIZE_PX, MAX_SIZE_PX = 40, 1024  # below 40 the unpadded grid (size/4 - 8) has no cell inside; above is no INT8 model of ours
 # The name goes into topics, file names and the page: nothing in it may mean something there.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 
 
 class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -150,9 +150,9 @@ def _check(manifest: Manifest) -> None:
     limit, calibration = manifest.limit, manifest.calibration
     size_fits = MIN_SIZE_PX <= manifest.size <= MAX_SIZE_PX and manifest.size % 4 == 0
     rules = (
-        (_NAME.fullmatch(manifest.name), "name", "letters, digits and . _ - (at most 64)", manifest.name),
-        (_NAME.fullmatch(manifest.product), "product", "letters, digits and . _ - (at most 64)", manifest.product),
-        (manifest.version >= 1, "version", "at least 1", manifest.version),
+        (_NAME.fullmatch(manifest.name), "name", "letters, digits and . _ - (at most 32)", manifest.name),
+        (_NAME.fullmatch(manifest.product), "product", "letters, digits and . _ - (at most 32)", manifest.product),
+        (1 <= manifest.version < 2**31, "version", "from 1 to 2147483647", manifest.version),
         (size_fits, "size", f"a multiple of 4 from {MIN_SIZE_PX} to {MAX_SIZE_PX}", manifest.size),
         (manifest.color == "rgb", "color", "rgb", manifest.color),
         (manifest.resize == "stretch-bilinear", "resize", "stretch-bilinear", manifest.resize),

@@ -140,7 +140,7 @@ def _check_members(manifest: Manifest, members: Mapping[str, bytes]) -> None:
         digest = hashlib.sha256(content).hexdigest()
         if len(content) != said.bytes or digest != said.sha256:
             raise BundleError(
-                f"{name}: expected {said.bytes} bytes with sha256 {said.sha256[:12]}, got {len(content)} bytes with {digest[:12]}; "
+                f"{name}: expected {said.bytes} bytes, sha256 {said.sha256[:12]}, got {len(content)} bytes, {digest[:12]}; "
                 "altered after signing, fetch the bundle again",
                 member=name,
             )
