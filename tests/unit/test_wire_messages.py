@@ -1,5 +1,7 @@
 """The station's other messages, the datagrams and the topic table: exact bytes and exact refusals."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -13,7 +15,7 @@ BOOT = "01JD8Q7ZK30000000000000000"
 CHECK = station.Check("chk-20261121-0600", 1795302862123456, 1795331662123456, 8)
 MODEL, LIMIT = "m@sha256:" + "9f" * 16, "sha256:" + "77" * 16
 
-GOLDEN = [
+GOLDEN: list[tuple[Any, Any, bytes]] = [
     (
         station.BEAT,
         station.Beat(station.BEAT_SCHEMA, "st2", BOOT, 17, 5, True, 28800000.0, 310.5, 88231455120),
