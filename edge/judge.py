@@ -94,9 +94,9 @@ class Judge:
         st = scores.st / self._branches["st"]
         ae = scores.ae / self._branches["ae"]
         global_ = scores.global_ / self._branches["global"]
-        map_st = scores.map_st / np.float32(self._branches["st"])
-        map_ae = scores.map_ae / np.float32(self._branches["ae"])
-        causes: dict[Cause, float] = {"structural": st, "logical": ae, "global": global_}
+        map_st = np.asarray(scores.map_st / self._branches["st"], np.float32)
+        map_ae = np.asarray(scores.map_ae / self._branches["ae"], np.float32)
+        causes: tuple[tuple[float, Cause], ...] = ((st, "structural"), (ae, "logical"), (global_, "global"))
         return Judgement(
             verdict=verdict,
             raw=scores.raw,
@@ -105,7 +105,7 @@ class Judge:
             st=st,
             ae=ae,
             global_=global_,
-            cause=None if verdict == "pass" else max(causes, key=causes.__getitem__),
+            cause=None if verdict == "pass" else max(causes, key=lambda branch: branch[0])[1],
             regions=() if verdict == "pass" else find_regions(map_st, map_ae),
             anomaly_map=np.maximum(map_st, map_ae),
         )

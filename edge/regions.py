@@ -107,6 +107,6 @@ def label(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
                 lower += 1
     labels = np.zeros((height, width), np.int32)
     numbers: dict[int, int] = {}
-    for run, (row, begin, end) in enumerate(zip(rows, begins, ends, strict=True)):
-        labels[row, begin:end] = numbers.setdefault(root(run), len(numbers) + 1)
+    for run, (at, begin, end) in enumerate(zip(rows, begins, ends, strict=True)):
+        labels[at, begin:end] = numbers.setdefault(root(run), len(numbers) + 1)
     return labels, len(numbers)

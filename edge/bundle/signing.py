@@ -14,7 +14,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -94,7 +94,7 @@ class TrustStore:
             known = ", ".join(name[:16] for name in self.keys) or "none"
             raise SignatureError(
                 f"signed by key {signer[:16]}, which this box does not trust (trusted: {known}; looked in "
-                f"{', '.join(self.sources) or 'no folder'}); put the signer's .pub file there if you trust him",
+                f"{', '.join(self.sources) or 'no folder'}); put the signer's .pub file there if you trust them",
                 member=SIGNATURE,
             )
         try:
@@ -118,7 +118,8 @@ def default_trust() -> TrustStore:
         Path.home() / ".config" / "onbelt" / "trusted",
         Path("/etc/onbelt/trusted"),
     )
-    return TrustStore.from_folders(folder for folder in folders if folder.is_dir())
+    store = TrustStore.from_folders(folder for folder in folders if folder.is_dir())
+    return replace(store, sources=tuple(map(str, folders)))  # a missing folder is named too: it is where a key would go
 
 
 def key_id(key: Ed25519PublicKey) -> str:
