@@ -115,6 +115,22 @@ def threshold_edges(maps: Iterable[NDArray[np.float32]], bins: int = BINS) -> ND
     return np.unique(values[np.rint(ranks * (values.size - 1)).astype(np.int64)]).astype(np.float32)
 
 
+def split_regions(masks: Sequence[Mask]) -> list[tuple[Mask, int]]:
+    """Split marked pixels into connected regions that have to be found whole; with these, sPRO is PRO.
+
+    Args:
+        masks: (H, W) bool each.
+
+    Returns:
+        One mask and its area in pixels for each connected region of their union.
+    """
+    if not masks:
+        return []
+    labels, count = ndimage.label(np.logical_or.reduce(masks), structure=_EIGHT_NEIGHBOURS)
+    regions = [labels == index for index in range(1, count + 1)]
+    return [(region, int(np.count_nonzero(region))) for region in regions]
+
+
 def count_pixels(scores: NDArray[np.float32], defects: Sequence[tuple[Mask, int]], edges: NDArray[np.float32]) -> PixelCounts:
     """Count one picture.
 
