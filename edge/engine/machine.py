@@ -1,10 +1,9 @@
 """Which machine a figure was measured on: a latency without its machine says nothing."""
 
+import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-
-from edge.engine.registry import available_cores
 
 # What decides the speed of INT8 on a CPU, from the flags Linux lists (x86, then Arm).
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm", "sve")
@@ -18,8 +17,21 @@ class Machine:
     cores: int
     extensions: tuple[str, ...]
 
+    @property
+    def saturates_int8(self) -> bool:
+        """Whether its u8 x s8 products add up in 16 bits: x86 without VNNI or AMX.
+
+        There two products of 255 and a weight above 64 do not fit. Arm's dot products add up in 32 bits.
+        """
+        return "avx2" in self.extensions and not {"avx512_vnni", "avx_vnni", "amx_int8"} & set(self.extensions)
+
     def __str__(self) -> str:
         return f"{self.cpu}, {self.cores} cores, {' '.join(self.extensions) or 'no INT8 extensions'}"
+
+
+def available_cores() -> int:
+    """Number of CPU cores this process may run on (the affinity mask, not the machine's count)."""
+    return len(os.sched_getaffinity(0))
 
 
 def this_machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> Machine:

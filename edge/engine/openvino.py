@@ -4,9 +4,10 @@ Deterministic by configuration: one stream, a fixed number of threads with a sta
 is not quantized. Left to itself OpenVINO computes in bf16 on CPUs that have it, so that the same model would score otherwise
 on another box.
 
-On a CPU without VNNI (AVX2 only) an INT8 product is the sum of two u8 x s8 products in 16 bits (vpmaddubsw), which saturates
-when both weights are near their end. The exporter therefore uses 7 bits for weights (amax / 63), where it cannot happen; a
-model quantized to 8 bits by other tools scores wrongly on such a CPU, and `onbelt check` shows it by its golden frames.
+On an x86 CPU without VNNI or AMX an INT8 product adds two u8 x s8 products in 16 bits (vpmaddubsw), which saturates when
+weights are large: a 3x3 convolution over 64 channels at full scale came out as 73,440 instead of 9,290,304 (OpenVINO 2026.4,
+AVX2). With |weight| <= 64 it cannot happen (2 * 255 * 64 < 2^15), so the exporter gives weights 7 bits (amax / 63), and on such
+a CPU this engine refuses a model with larger ones instead of scoring it wrongly.
 """
 
 from typing import Any
@@ -15,9 +16,11 @@ import openvino
 
 from edge.engine.adapter import Adapter, build_failed, expect_same
 from edge.engine.base import OUTPUT_NAMES
+from edge.engine.machine import this_machine
 from edge.engine.onnx_file import Graph
 from edge.errors import EngineError
 
+MAX_SAFE_WEIGHT = 64
 _TYPES = {"u8": "uint8", "f32": "float32"}
 
 
@@ -52,6 +55,12 @@ def build(model: bytes, graph: Graph, threads: int) -> OpenVinoEngine:
     """
     version = openvino.get_version().split("-")[0]
     what = f"openvino {version}"
+    machine = this_machine()
+    if graph.weight_peak > MAX_SAFE_WEIGHT and machine.saturates_int8:
+        raise EngineError(
+            f"{what}: expected INT8 weights within +-{MAX_SAFE_WEIGHT} on a CPU without VNNI ({machine.cpu}), where larger ones "
+            f"saturate; got {graph.weight_peak}; export with 7-bit weights, or use --engine onnxruntime"
+        )
     try:
         core = openvino.Core()
         parsed = core.read_model(model=model)
@@ -75,12 +84,8 @@ def build(model: bytes, graph: Graph, threads: int) -> OpenVinoEngine:
             },
         )
         request = compiled.create_infer_request()
-        return OpenVinoEngine(request, f"{what} {_precision(graph)} {threads} thread{'s'[: threads > 1]}", graph)
+        return OpenVinoEngine(request, f"{what} {graph.precision} {threads} thread{'s'[: threads > 1]}", graph)
     except EngineError:
         raise
     except Exception as exc:
         raise build_failed(what, exc) from exc
-
-
-def _precision(graph: Graph) -> str:
-    return "int8" if graph.operators.get("DequantizeLinear") else "fp32"

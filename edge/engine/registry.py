@@ -2,11 +2,11 @@
 
 import importlib
 import logging
-import os
 from typing import Protocol, cast
 
 from edge.bundle.reader import Bundle
 from edge.engine.base import Engine
+from edge.engine.machine import available_cores
 from edge.engine.onnx_file import Graph, check_contract
 from edge.errors import BundleError, EngineError
 
@@ -60,11 +60,6 @@ def _try(name: str, model: bytes, graph: Graph, threads: int) -> Engine | Engine
     except EngineError as exc:
         logger.warning("engine %s cannot run this model, trying the next: %s", name, exc)
         return exc
-
-
-def available_cores() -> int:
-    """Number of CPU cores this process may run on (the affinity mask, not the machine's count)."""
-    return len(os.sched_getaffinity(0))
 
 
 def _adapter(name: str) -> _Adapter:
