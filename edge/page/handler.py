@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from edge import __version__
-from edge.page.live import LiveView
+from edge.page.live import WHYS, LiveView
 from edge.page.metrics import metrics_text
 from edge.page.pictures import Pictures
+from edge.wire.verdict import REASONS
 
 if TYPE_CHECKING:
     from edge.page.server import _Server
@@ -246,7 +247,9 @@ class Handler(BaseHTTPRequestHandler):
             while not site.stopping.is_set():
                 if site.view.revision != known or quiet_s >= LIVE_BEAT_S:
                     snapshot = site.view.snapshot(known)
-                    message = {"every_ms": site.pictures.interval_ms(site.readers), "live": snapshot}
+                    message: dict[str, Any] = {"every_ms": site.pictures.interval_ms(site.readers), "live": snapshot}
+                    if snapshot.reset:
+                        message |= {"words": REASONS, "whys": WHYS}
                     self.connection.sendall(b"data: " + msgspec.json.encode(message) + b"\n\n")
                     known, quiet_s = snapshot.revision, 0.0
                 site.stopping.wait(LIVE_INTERVAL_S)

@@ -24,11 +24,24 @@ from edge.page.stats import Histogram
 
 VERDICTS = ("pass", "reject", "invalid", "uncertain")
 DECISIONS = ("pass", "reject", "hold")
-WHYS = ("verdict", "missing", "late", "stale-boot", "wrong-model", "no-token", "bad-mac", "disarmed")
+# Why a gate did it, in words for the operator; the codes are those of the gate's ack.
+WHYS = {
+    "verdict": "by the verdict",
+    "missing": "no verdict came",
+    "late": "the verdict came too late",
+    "stale-boot": "the verdict was of an earlier start",
+    "wrong-model": "the verdict was of another model, limit or recipe",
+    "no-token": "the self-check has run out",
+    "bad-mac": "the verdict's seal is wrong",
+    "disarmed": "the station was not armed",
+    "other": "a reason this page does not know",
+}
+HEAT_FROM = 0.5  # of the limit: a map that stays below has nothing to draw
 
 KEPT_PARTS = 600
 KEPT_RECENT_PICTURES = 12
 KEPT_REJECT_PICTURES = 12
+LISTED_REJECTS = 10  # two fewer than are kept: one may come while a browser fetches the last of them
 PICTURE_BYTES = 96 * 2**20  # a 5-megapixel RGB frame has 15 MB: six of those, on a box with 8 GB for everything
 MAX_REGIONS = 16
 MAX_TEXT = 120  # characters of any text that reaches the page from outside
@@ -202,6 +215,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     reset: bool
     parts: list[PartRow]
     rejects: list[int]
+    kept: list[int]
     counts: dict[str, int]
     gate: dict[str, int]
     rate: float
@@ -244,7 +258,7 @@ class LiveView:
         self._start_ns = self._clock.monotonic_ns()
         self._ring: deque[_Kept] = deque()
         self._by_seq: dict[int, _Kept] = {}
-        self._rejects: deque[_Kept] = deque(maxlen=KEPT_REJECT_PICTURES)
+        self._rejects: deque[_Kept] = deque(maxlen=LISTED_REJECTS)
         self._recent_pictures: deque[int] = deque()
         self._reject_pictures: deque[int] = deque()
         self._pictures: dict[int, Picture] = {}
@@ -333,6 +347,7 @@ class LiveView:
             revision = self._revision
             ring = list(self._ring)
             rejects = list(self._rejects)
+            kept_pictures = list(self._pictures)
             totals = self._totals
             counts = {verdict: totals.verdicts[verdict] for verdict in VERDICTS}
             gate = dict(totals.gate)
@@ -351,6 +366,7 @@ class LiveView:
             reset=not after,
             parts=changed,
             rejects=[kept.row.seq for kept in rejects],
+            kept=kept_pictures,
             counts=counts,
             gate=gate,
             rate=_rate(ring, now_ns),
@@ -401,7 +417,7 @@ def _row(part: PartView) -> PartRow:
         verdict_ms=part.verdict_ms,
         trig_us=part.trig_us,
         pic=part.pixels is not None,
-        heat=part.anomaly_map is not None,
+        heat=part.anomaly_map is not None and bool((part.anomaly_map >= HEAT_FROM).any()),
         regions=tuple(RegionRow(r.x, r.y, r.w, r.h, r.peak, r.branch) for r in part.regions[:MAX_REGIONS]),
     )
 

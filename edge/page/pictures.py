@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge.page.live import LiveView
+from edge.anomaly_map import to_picture
+from edge.page.live import HEAT_FROM, LiveView
 
 SHOWN_SIDE_PX = 720  # what a phone or a third of a shop-floor screen can show
 JPEG_QUALITY = 85
 CACHE_ENTRIES = 64
-HEAT_FROM = 0.5  # of the limit: below it the picture shows through unchanged
 HEAT_STEPS = 255
 _CPU_SHARE = 0.02  # of one core, for encoding
 _MIN_INTERVAL_MS = 100.0
@@ -66,7 +66,7 @@ def encode_heat(anomaly_map: NDArray[np.float32], side_px: int = 256) -> bytes:
     Clear below half the limit, then yellow to red; everything at or above the limit has the same red, so that what rejects is
     one colour.
     """
-    full = _cover(np.nan_to_num(anomaly_map, nan=0.0, posinf=1.0, neginf=0.0), side_px)
+    full = to_picture(np.nan_to_num(anomaly_map, nan=0.0, posinf=1.0, neginf=0.0), side_px, side_px)
     share = (full - HEAT_FROM) / (1.0 - HEAT_FROM)
     index = np.where(share <= 0.0, 0, np.clip(np.ceil(share * HEAT_STEPS), 1, HEAT_STEPS)).astype(np.uint8)
     picture = Image.fromarray(index)
@@ -74,16 +74,6 @@ def encode_heat(anomaly_map: NDArray[np.float32], side_px: int = 256) -> bytes:
     sink = io.BytesIO()
     picture.save(sink, "PNG", compress_level=1, transparency=_ALPHA)
     return sink.getvalue()
-
-
-def _cover(anomaly_map: NDArray[np.float32], side_px: int) -> NDArray[np.float32]:
-    """The map over the whole picture, (side, side) float32.
-
-    The network's grid has 4-pixel cells and leaves 4 of them out along each edge (`edge.engine.base`).
-    """
-    padded = np.pad(anomaly_map.astype(np.float32, copy=False), 4)
-    picture = Image.fromarray(padded).resize((side_px, side_px), Image.Resampling.BILINEAR)
-    return np.asarray(picture, dtype=np.float32)
 
 
 class Pictures:
