@@ -1,0 +1,70 @@
+"""What the rules are told at start: names, times and limits. Plain numbers with units; the file form is `edge.gate.config`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+NS_PER_MS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class GateSettings:
+    """Times run from the part's trigger at the light barrier before the camera.
+
+    Attributes:
+        station, gate: whose verdicts count, and which of its gates this is.
+        gate_ms: when the part reaches the rejector.
+        lead_ms: what the actuator needs from signal to effect.
+        margin_ms: reserve for the gate's own loop. D = gate_ms - lead_ms - margin_ms is when a part is decided.
+        on_missing: what becomes of a part without a valid verdict. "hold" also asks for a line stop at once.
+        missing_stop: so many parts in a row without a valid verdict request a line stop.
+        outage_stop_s: so does an outage of this length while parts come.
+        stop_hold_s: the request stands until the station has been fit for this long.
+        missed_beats: so many beats missing disarm.
+        commissioning_parts: trigger-to-gate times measured before arming. Their p99.9 is the maximum below 1000 parts.
+        clock_uncertainty_ms: of the trigger stamps between box and gate where a verdict states none (free-running clock).
+        clock_step_ms: a wall-clock jump beyond this disarms until the next self-check.
+        model, limit, recipe: what the gate is armed for; empty means what the station's birth announces.
+        sealed: True where a MAC key is configured: then a verdict without a good MAC is refused.
+        max_slots: parts between camera and rejector; one more than that gets no slot and is rejected.
+    """
+
+    station: str
+    gate: str
+    gate_ms: float
+    lead_ms: float = 20.0
+    margin_ms: float = 20.0
+    on_missing: Literal["reject", "hold"] = "reject"
+    missing_stop: int = 3
+    outage_stop_s: float = 2.0
+    stop_hold_s: float = 1.0
+    missed_beats: int = 3
+    commissioning_parts: int = 100
+    clock_uncertainty_ms: float = 0.1
+    clock_step_ms: float = 50.0
+    model: str = ""
+    limit: str = ""
+    recipe: str = ""
+    sealed: bool = False
+    max_slots: int = 256
+
+    def __post_init__(self) -> None:
+        if self.deadline_ms <= 0:
+            raise ValueError(
+                f"expected gate_ms > lead_ms + margin_ms, got {self.gate_ms} <= {self.lead_ms} + {self.margin_ms}: "
+                "no time is left for a verdict"
+            )
+
+    @property
+    def deadline_ms(self) -> float:
+        """D: the part is decided so long after its trigger."""
+        return self.gate_ms - self.lead_ms - self.margin_ms
+
+    @property
+    def deadline_ns(self) -> int:
+        """D in ns."""
+        return round(self.deadline_ms * NS_PER_MS)
+
+    @property
+    def actuate_until_ns(self) -> int:
+        """After this the output would no longer act in time: ns after the trigger."""
+        return round((self.gate_ms - self.lead_ms) * NS_PER_MS)
