@@ -9,7 +9,7 @@ import numpy as np
 
 from edge.anomaly_map import to_picture
 from edge.bundle.manifest import Limit
-from training.datasets import Dataset, Item, read_truth
+from training.datasets import Dataset, DefectConfig, Item, read_truth
 from training.evaluate.baseline import colour_auroc
 from training.evaluate.judging import Judged
 from training.evaluate.subject import Subject
@@ -93,7 +93,8 @@ class Evaluation:
     """All figures of one model on one data set, with the judged pictures they come from.
 
     Attributes:
-        model: the model's name. engine: who computed. data: the data set's name and hash. limit: what parts were held against.
+        model: the model's name. engine: who computed. data: the data set's name and hash. saturation: its table of defects.
+        limit: what parts were held against.
         judged: every picture, good ones first.
         all: figures of all bad parts. by_type: of each folder. by_defect: of each defect the masks name.
         false_rejects: good parts above the limit. false_reject_interval: 95 % for their share.
@@ -107,6 +108,7 @@ class Evaluation:
     engine: str
     data: str
     data_sha256: str
+    saturation: dict[int, DefectConfig]
     limit: Limit
     judged: list[Judged]
     all: Figures
@@ -172,6 +174,7 @@ def measure(judged: Sequence[Judged], subject: Subject, *, engine: str, leaked: 
         engine=engine,
         data=data.name,
         data_sha256=data.data_sha256,
+        saturation=data.saturation,
         limit=subject.limit,
         judged=ordered,
         all=_figures(good, [one for one in ordered if one.bad], counts),
