@@ -178,22 +178,19 @@ def _read_capped(path: Path) -> bytes:
         raise BundleError(f"{path}: no such bundle; expected an .onbelt file there") from exc
     except (OSError, ValueError) as exc:
         raise BundleError(f"{path}: cannot open the bundle ({exc}); check its permissions") from exc
-    with os.fdopen(handle, "rb", buffering=0, closefd=True) as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a device or pipe"
             raise BundleError(f"{path}: expected an .onbelt file, got {kind}; name the file itself")
         if status.st_size > MAX_BUNDLE_BYTES:
             raise BundleError(f"{path}: expected at most {MAX_BUNDLE_BYTES} bytes, got {status.st_size}; this is no bundle")
         chunks, left = [], MAX_BUNDLE_BYTES + 1  # the file may grow while it is read
-        while left and (chunk := _read(file.fileno(), left, path)):
+        while left and (chunk := os.read(handle, min(left, 2**22))):
             chunks.append(chunk)
             left -= len(chunk)
-    return b"".join(chunks)
-
-
-def _read(handle: int, most: int, path: Path) -> bytes:
-    try:
-        return os.read(handle, min(most, 2**22))
     except OSError as exc:
         raise BundleError(f"{path}: cannot read the bundle ({exc.strerror}); copy it again, check the disk") from exc
+    finally:
+        os.close(handle)
+    return b"".join(chunks)
