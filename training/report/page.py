@@ -72,8 +72,10 @@ def render(evaluation: Evaluation) -> str:
         *(f'<div class="warn"><b>{escape(head)}</b>{escape(text)}</div>' for head, text in cautions(evaluation)),
         _tiles(evaluation),
         _scores_section(groups),
-        f'<div class="pair">{_roc_section(groups)}{_what_if_section(groups)}</div>',
-        _table_section(evaluation),
+        f'<div class="pair">{_roc_section(groups)}{_what_if_section(groups)}</div>'
+        if evaluation.all.bad
+        else _what_if_section(groups),
+        _table_section(evaluation) if evaluation.all.bad else "",
         _cases_section(evaluation),
         _provenance_section(evaluation),
         _terms_section(),
@@ -129,21 +131,15 @@ def _groups(judged: Iterable[Judged]) -> dict[str, charts.Scores]:
 
 def _tiles(evaluation: Evaluation) -> str:
     first = evaluation.all
-    tiles = [
-        ("Image AUROC", _number(first.auroc), "" if first.interval is None else f"95 %: {_span(first.interval)}", False),
-        (
-            "Good parts rejected",
-            _share(evaluation.false_reject_rate),
-            f"{evaluation.false_rejects} of {evaluation.good}; 95 %: {_percents(evaluation.false_reject_interval)}",
-            evaluation.false_rejects > 0,
-        ),
-        (
-            "Bad parts missed",
-            _share(first.miss_rate),
-            f"{first.missed} of {first.bad}; 95 %: {_percents(first.miss_interval)}",
-            first.missed > 0,
-        ),
-    ]
+    tiles = []
+    if first.auroc is not None and first.interval is not None:
+        tiles.append(("Image AUROC", _number(first.auroc), f"95 %: {_span(first.interval)}", False))
+    if evaluation.good:
+        note = f"{evaluation.false_rejects} of {evaluation.good}; 95 %: {_percents(evaluation.false_reject_interval)}"
+        tiles.append(("Good parts rejected", _share(evaluation.false_reject_rate), note, evaluation.false_rejects > 0))
+    if first.bad:
+        note = f"{first.missed} of {first.bad}; 95 %: {_percents(first.miss_interval)}"
+        tiles.append(("Bad parts missed", _share(first.miss_rate), note, first.missed > 0))
     if first.pixels is not None:
         tiles.append(("AU-sPRO at 5 %", _number(first.pixels.au_spro[0.05]), f"pixel AUROC {_number(first.pixels.auroc)}", False))
     if evaluation.causes is not None and evaluation.causes.accuracy is not None:
