@@ -1,0 +1,1 @@
+"""What learns: networks, teacher, losses, data sets, metrics and the training loop."""

@@ -1,0 +1,61 @@
+"""Distil a teacher: a small network that imitates a large one on 33 px patches.
+
+onbelt distill --backbone efficientnet-lite2 photographs/ --out teacher.safetensors
+onbelt distill --backbone efficientnet-lite2 --out t.safetensors --steps 2 --batch 2 --textures 16
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument("images", nargs="*", type=Path, help="photographs: files or folders (none: generated pictures alone)")
+    parser.add_argument("--backbone", default="efficientnet-lite2", help="network to imitate (default: %(default)s)")
+    parser.add_argument("--out", type=Path, required=True, help="teacher file to write, .safetensors")
+    parser.add_argument("--model", choices=("pdn-s", "pdn-m"), default="pdn-s", help="teacher's size (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=1000, help="steps in all (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=8, help="pictures a step (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=128, help="side of a picture in pixels (default: %(default)s)")
+    parser.add_argument(
+        "--textures", type=int, default=256, help="generated pictures in the pool; 0 for none (default: %(default)s)"
+    )
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="peak learning rate (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything drawn (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="torch device, e.g. cpu or cuda (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves it to torch (default: %(default)s)")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint beside --out")
+    parser.add_argument("--json", action="store_true", help="print the teacher's record as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Distils and returns the exit status; errors and interruptions are raised for the command line to tell."""
+    import msgspec
+    import torch
+
+    from training.errors import RecipeError
+    from training.networks.pdn import PdnSize
+    from training.teacher.distill import DistillConfig, distill
+
+    if args.steps < 1 or args.batch < 1 or args.textures < 0 or args.size % 32 or not 64 <= args.size <= 512:
+        raise RecipeError(
+            "expected --steps and --batch of at least 1, --textures of at least 0 and --size a multiple of 32 from 64 to 512; "
+            f"got {args.steps}, {args.batch}, {args.textures}, {args.size}"
+        )
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    config = DistillConfig(
+        backbone=args.backbone, model=PdnSize(args.model), steps=args.steps, batch=args.batch, size=args.size,
+        seed=args.seed, learning_rate=args.learning_rate, textures=args.textures,
+    )  # fmt: skip
+    info = distill(config, args.images, args.out, torch.device(args.device), resume=args.resume)
+    if args.json:
+        print(msgspec.json.encode(info).decode())
+    else:
+        print(f"{args.out}: {info.model}, {info.steps} steps, held-out error {info.held_out_loss:.3f} of the variance")
+    return 0

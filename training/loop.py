@@ -1,0 +1,240 @@
+"""The training loop: prepares a detector, drives a recipe, keeps checkpoints, fits what follows, writes the run.
+
+onbelt train data/bottle --model dfsc-efficientad-s --out runs/bottle --size 128
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import torch
+
+from edge.errors import DataError
+from training.calibrate import fit_detector
+from training.datasets import load_frames
+from training.errors import RunError, TeacherFileError
+from training.features import teacher_statistics
+from training.networks.detector import Detector, HeadInput
+from training.progress import Progress
+from training.recipe import FastKnobs, RunConfig
+from training.run import CHECKPOINT_NAME, LOG_NAME, RECORD_NAME, Run, RunRecord, package_versions, save_run, source_commit
+from training.teacher.pictures import PicturePool, find_pictures, read_photograph
+from training.teacher.store import hash_file, load_teacher
+from training.trainers import FastTrainer, PaperTrainer, Trainer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from training.datasets import Dataset
+
+logger = logging.getLogger(__name__)
+
+GREY_CHANCE = 0.3
+"""Chance that a natural picture loses its colour (Algorithm 1)."""
+
+GENERATED_PICTURES = 128
+GENERATED_SHARE = 0.4
+"""How many pictures are generated for the penalty, and how often they are drawn where there are photographs too."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRequest:
+    """What `train` is asked for.
+
+    Attributes:
+        dataset: Train and validation pictures.
+        config: Model, size, seed and recipe.
+        teacher: The teacher file.
+        out: The run's folder.
+        natural: Folder of photographs for the penalty; None for generated pictures alone.
+        device: Where to work.
+        resume: Go on from the folder's checkpoint.
+        checkpoint_every_s: Seconds between checkpoints.
+        progress_every_s: Seconds between lines of progress.
+    """
+
+    dataset: Dataset
+    config: RunConfig
+    teacher: Path
+    out: Path
+    natural: Path | None
+    device: torch.device
+    resume: bool = False
+    checkpoint_every_s: float = 60.0
+    progress_every_s: float = 5.0
+
+
+def _natural_pictures(request: TrainRequest) -> tuple[Callable[[np.random.Generator], NDArray[np.uint8]], str]:
+    """Where the penalty's pictures come from, and that in words."""
+    size = request.config.size
+    rng = np.random.default_rng([request.config.seed, 0x55])
+    photographs = []
+    if request.natural is not None:
+        photographs = [read_photograph(path) for path in find_pictures([request.natural])]
+    pool = PicturePool(photographs, generated=GENERATED_PICTURES, generated_share=GENERATED_SHARE, rng=rng)
+    said = f"{len(photographs)} photographs and {GENERATED_PICTURES} generated pictures" if photographs else (
+        f"{GENERATED_PICTURES} generated pictures, no photographs"
+    )  # fmt: skip
+    return lambda draw_rng: pool.draw(draw_rng, size, grey_chance=GREY_CHANCE), said
+
+
+def make_detector(config: RunConfig, teacher_path: Path, frames: NDArray[np.uint8], device: torch.device) -> Detector:
+    """Makes an untrained detector with its teacher and the teacher's statistics in place.
+
+    Args:
+        config: Model, size and seed.
+        teacher_path: The teacher file.
+        frames: (N, S, S, 3) uint8 training pictures.
+        device: Where to work.
+
+    Raises:
+        TeacherFileError: The teacher is of the other size.
+    """
+    teacher, info = load_teacher(teacher_path)
+    if teacher.size is not config.pdn:
+        raise TeacherFileError(
+            f"{config.model} needs a {config.pdn.value} teacher, but {teacher_path} holds a {info.model}; "
+            f"distil one with `onbelt distill --model {config.pdn.value}`"
+        )
+    torch.manual_seed(config.seed)
+    detector = Detector(config.pdn, config.size, HeadInput(config.head_input))
+    detector.teacher.load_state_dict(teacher.state_dict())
+    detector.teacher.requires_grad_(requires_grad=False)
+    detector.to(device)
+    mean, std = teacher_statistics(detector.teacher, frames, device)
+    detector.teacher_mean.copy_(mean)
+    detector.teacher_std.copy_(std)
+    return detector
+
+
+def _save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".writing")
+    torch.save(state, temporary)
+    temporary.replace(path)
+
+
+def _identity(request: TrainRequest) -> dict[str, str]:
+    """What a checkpoint must agree on with the request that resumes it."""
+    return {
+        "config": msgspec.json.encode(request.config).decode(),
+        "data_sha256": request.dataset.data_sha256,
+        "teacher_sha256": hash_file(request.teacher),
+    }
+
+
+def _restore(request: TrainRequest, trainer: Trainer, identity: dict[str, str]) -> float:
+    path = request.out / CHECKPOINT_NAME
+    if not path.is_file():
+        raise RunError(f"nothing to resume: expected {path}; start without --resume")
+    state = torch.load(path, map_location=request.device, weights_only=True)
+    for key, ours in identity.items():
+        if state["identity"][key] != ours:
+            raise RunError(
+                f"{path}: made with another {key}: expected {ours}, got {state['identity'][key]}; resume with the same"
+            )
+    trainer.restore(state["trainer"])
+    wall_s: float = state["wall_s"]
+    return wall_s
+
+
+def _drive(request: TrainRequest, trainer: Trainer, identity: dict[str, str], before_s: float) -> tuple[float, dict[str, float]]:
+    """Takes all remaining steps; returns seconds spent in all and the largest hinge activity seen."""
+    checkpoint = request.out / CHECKPOINT_NAME
+    progress = Progress(request.out / LOG_NAME, trainer.step_number, trainer.steps, every_s=request.progress_every_s)
+    start = saved = time.monotonic()
+    last: dict[str, float] = {}
+    most_active = 0.0
+
+    def keep() -> None:
+        wall_s = before_s + time.monotonic() - start
+        _save_checkpoint(checkpoint, {"identity": identity, "trainer": trainer.state(), "wall_s": wall_s})
+
+    try:
+        while trainer.step_number < trainer.steps:
+            report = trainer.step()
+            last |= report.figures
+            most_active = max(most_active, report.figures.get("hinge_active", 0.0))
+            progress.update(trainer.step_number, report.phase, report.phase_end, report.figures)
+            if time.monotonic() - saved >= request.checkpoint_every_s:
+                keep()
+                saved = time.monotonic()
+    except KeyboardInterrupt:
+        keep()
+        logger.warning("stopped at step %d of %d; go on with --resume", trainer.step_number, trainer.steps)
+        raise
+    keep()
+    if request.config.dfsc is not None:
+        last["hinge_active_most"] = most_active
+    return before_s + time.monotonic() - start, last
+
+
+def _warnings(request: TrainRequest, figures: dict[str, float]) -> list[str]:
+    """What the user must know before trusting the run."""
+    found = []
+    dfsc = request.config.dfsc
+    if dfsc is not None and dfsc.weight > 0 and figures["hinge_active_most"] == 0:
+        found.append(
+            f"the DFSC constraint never acted: no novel element came below the margin ({dfsc.margin} "
+            f"{'x tau' if dfsc.margin_of_tau else 'absolute'}), so this is plain EfficientAD; raise the margin or start earlier"
+        )
+    if figures["ae_weight"] < 1:
+        found.append(
+            f"the auto-encoder leaves {figures['validation_d_ta']:.2f} of the teacher's variance unexplained on held-out parts, so "
+            f"its map counts {figures['ae_weight']:.2f} only: logical defects may be missed; train more steps"
+        )
+    if request.natural is None:
+        found.append("the penalty used generated pictures only; give photographs with --natural for better maps")
+    return found
+
+
+def train(request: TrainRequest) -> Run:
+    """Trains a detector and writes its run.
+
+    Raises:
+        OnbeltError: Data, teacher, checkpoint or folder cannot be used, or training gave nothing usable.
+    """
+    dataset, config, out = request.dataset, request.config, request.out
+    if not dataset.train or not dataset.validation:
+        raise DataError(f"{dataset.root}: expected good parts to train on and good parts held out, got "
+                        f"{len(dataset.train)} and {len(dataset.validation)}")  # fmt: skip
+    if (out / RECORD_NAME).exists():
+        raise RunError(f"{out} holds a finished run; choose another folder, or remove it")
+    if (out / CHECKPOINT_NAME).exists() and not request.resume:
+        raise RunError(f"{out} holds an unfinished run; go on with --resume, or remove it")
+    out.mkdir(parents=True, exist_ok=True)
+    identity = _identity(request)
+    frames, held_out = load_frames(dataset.train, config.size), load_frames(dataset.validation, config.size)
+    natural, natural_said = _natural_pictures(request)
+    logger.info("%d parts to train on, %d held out, penalty on %s", len(frames), len(held_out), natural_said)
+    prepared = time.monotonic()
+    detector = make_detector(config, request.teacher, frames, request.device)
+    make_trainer = FastTrainer if isinstance(config.knobs, FastKnobs) else PaperTrainer
+    trainer: Trainer = make_trainer(config, detector, frames, natural, request.device)
+    before_s = _restore(request, trainer, identity) if request.resume else 0.0
+    before_s += time.monotonic() - prepared
+    wall_s, figures = _drive(request, trainer, identity, before_s)
+    fitting = time.monotonic()
+    trainer.finish()
+    figures |= fit_detector(detector, frames, held_out, request.device)
+    record = RunRecord(
+        config=config, product=dataset.name, data_sha256=identity["data_sha256"], split=dataset.split,
+        pictures={"train": len(frames), "validation": len(held_out)},
+        teacher=load_teacher(request.teacher)[1], teacher_sha256=identity["teacher_sha256"], natural=natural_said,
+        steps=trainer.step_number, wall_s=round(wall_s + time.monotonic() - fitting, 1), figures=figures,
+        warnings=_warnings(request, figures), packages=package_versions(), commit=source_commit(),
+        created_utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )  # fmt: skip
+    for warning in record.warnings:
+        logger.warning("%s", warning)
+    save_run(out, record, detector)
+    (out / CHECKPOINT_NAME).unlink(missing_ok=True)
+    return Run(out, record, detector.to("cpu").eval().requires_grad_(requires_grad=False))

@@ -1,0 +1,164 @@
+"""The float reference of the fused graph: one uint8 frame in, scores and two small maps out.
+
+The exporter fuses exactly this and every engine must give its numbers. The steps, for a frame I:
+
+    T = (teacher(I) - teacher_mean) / teacher_std          S = student(I)          A = autoencoder(I)
+    map_st = 0.1 (mean_c (T - S[:384])^2 - q_a) / (q_b - q_a)        st = max map_st
+    map_ae = 0.1 (mean_c (A - S[384:])^2 - q_a) / (q_b - q_a)        ae = max map_ae
+    global = (sqrt((v - mean)^T precision (v - mean)) - head_center) / head_scale,   v = spatial mean of the head's features
+    raw = see `Fusion`
+
+Source: EfficientAD (arXiv 2303.14535v3), Algorithm 2 and section 3.4; the global head is PUAD's (ICIP 2024). Our reading
+differs from Algorithm 2 in one point: the maxima are taken on the n x n map itself. The paper pads it by four cells, enlarges
+it to the picture's side and takes the maximum there; a bilinear enlargement never exceeds the largest cell by anything but the
+interpolation's loss, so the small map's maximum is the same measure at a fortieth of the memory traffic.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from training.networks.autoencoder import Autoencoder
+from training.networks.normalize import normalize_frames
+from training.networks.pdn import TEACHER_CHANNELS, Pdn, PdnSize, grid_side
+
+SCALE_AT_QB = 0.1
+"""A normalized map is 0 at q_a and this at q_b (paper, section 3.4)."""
+
+
+class HeadInput(str, enum.Enum):
+    """Which features the global head pools."""
+
+    TEACHER = "teacher"
+    STUDENT = "student"
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """How three scores become the one a limit is set on.
+
+    With z_st = (st - st_center) / st_scale and z_ae, z_global (already a z-score) alike:
+
+        raw = offset + st_weight * softplus(z_st) + ae_weight * softplus(z_ae) + global_weight * softplus(z_global)
+
+    Each term is about 0 while its branch sees a good part and grows like z beyond, so a branch that has nothing to say adds
+    little noise to one that has (a plain sum of z-scores, as in PUAD, lets a calm branch outvote an alarmed one). `offset` keeps
+    raw positive, since the published score is raw / limit.
+    """
+
+    st_center: float = 0.0
+    st_scale: float = 1.0
+    st_weight: float = 1.0
+    ae_center: float = 0.0
+    ae_scale: float = 1.0
+    ae_weight: float = 1.0
+    global_weight: float = 1.0
+
+
+class Detector(nn.Module):
+    """Teacher, student, auto-encoder, normalization and global head in one module.
+
+    Every part is reachable by name for the exporter: `teacher`, `student`, `autoencoder`, the buffers `teacher_mean` and
+    `teacher_std` (384), `q_st` and `q_ae` (q_a, q_b), `head_mean` (384), `head_precision` (384, 384), `head_z` (center, scale),
+    `fusion` (7 numbers in the order of `Fusion`'s fields).
+
+    Args:
+        pdn: Small or medium.
+        size: Side of the picture in pixels.
+        head_input: What the global head pools.
+    """
+
+    teacher_mean: torch.Tensor
+    teacher_std: torch.Tensor
+    q_st: torch.Tensor
+    q_ae: torch.Tensor
+    head_mean: torch.Tensor
+    head_precision: torch.Tensor
+    head_z: torch.Tensor
+    fusion: torch.Tensor
+
+    def __init__(self, pdn: PdnSize, size: int, head_input: HeadInput = HeadInput.TEACHER) -> None:
+        super().__init__()
+        self.pdn = PdnSize(pdn)
+        self.size = size
+        self.head_input = HeadInput(head_input)
+        self.teacher = Pdn(pdn, TEACHER_CHANNELS)
+        self.student = Pdn(pdn, 2 * TEACHER_CHANNELS)
+        self.autoencoder = Autoencoder(size)
+        self.register_buffer("teacher_mean", torch.zeros(TEACHER_CHANNELS))
+        self.register_buffer("teacher_std", torch.ones(TEACHER_CHANNELS))
+        self.register_buffer("q_st", torch.tensor([0.0, 1.0]))
+        self.register_buffer("q_ae", torch.tensor([0.0, 1.0]))
+        self.register_buffer("head_mean", torch.zeros(TEACHER_CHANNELS))
+        self.register_buffer("head_precision", torch.eye(TEACHER_CHANNELS))
+        self.register_buffer("head_z", torch.tensor([0.0, 1.0]))
+        self.register_buffer("fusion", torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0]))
+
+    @property
+    def side(self) -> int:
+        """Cells per side of the maps."""
+        return grid_side(self.size)
+
+    def normalized_teacher(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, 3, H, W) normalized pictures -> (N, 384, n, n): the teacher's vectors, every channel of mean 0 and deviation 1."""
+        out: torch.Tensor = (self.teacher(x) - self.teacher_mean[:, None, None]) / self.teacher_std[:, None, None]
+        return out
+
+    def maps(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Gives the two maps before their normalization, and the pooled features.
+
+        Args:
+            x: (N, 3, H, W) float32 normalized pictures.
+
+        Returns:
+            (N, n, n) teacher against student, (N, n, n) auto-encoder against student, (N, 384) spatial means.
+        """
+        teacher, student, autoencoder = self.normalized_teacher(x), self.student(x), self.autoencoder(x)
+        map_st = (teacher - student[:, :TEACHER_CHANNELS]).square().mean(1)
+        map_ae = (autoencoder - student[:, TEACHER_CHANNELS:]).square().mean(1)
+        pooled = teacher if self.head_input is HeadInput.TEACHER else student[:, :TEACHER_CHANNELS]
+        return map_st, map_ae, pooled.mean((2, 3))
+
+    def head_distance(self, pooled: torch.Tensor) -> torch.Tensor:
+        """(N, 384) pooled features -> (N,) Mahalanobis distances from the good parts."""
+        apart = pooled - self.head_mean
+        return ((apart @ self.head_precision) * apart).sum(1).clamp_min(0).sqrt()
+
+    def scores(
+        self, map_st: torch.Tensor, map_ae: torch.Tensor, pooled: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Normalizes and fuses what `maps` gave.
+
+        Returns:
+            (N, 4) float32 [raw, st, ae, global], and the normalized maps (N, n, n).
+        """
+        map_st = SCALE_AT_QB * (map_st - self.q_st[0]) / (self.q_st[1] - self.q_st[0])
+        map_ae = SCALE_AT_QB * (map_ae - self.q_ae[0]) / (self.q_ae[1] - self.q_ae[0])
+        st, ae = map_st.amax((1, 2)), map_ae.amax((1, 2))
+        z_global = (self.head_distance(pooled) - self.head_z[0]) / self.head_z[1]
+        raw = fuse(st, ae, z_global, self.fusion)
+        return torch.stack((raw, st, ae, z_global), dim=1), map_st, map_ae
+
+    def forward(self, frame: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Scores one frame: the contract the exporter fuses and engines reproduce.
+
+        Args:
+            frame: (1, size, size, 3) uint8 RGB.
+
+        Returns:
+            scores (4,) float32 [raw, st, ae, global], map_st (n, n) float32, map_ae (n, n) float32.
+        """
+        scores, map_st, map_ae = self.scores(*self.maps(normalize_frames(frame)))
+        return scores[0], map_st[0], map_ae[0]
+
+
+def fuse(st: torch.Tensor, ae: torch.Tensor, z_global: torch.Tensor, constants: torch.Tensor) -> torch.Tensor:
+    """Fuses the branches as `Fusion` says; all scores (N,), constants (7,) in the order of `Fusion`'s fields."""
+    z_st = (st - constants[0]) / constants[1]
+    z_ae = (ae - constants[3]) / constants[4]
+    soft = nn.functional.softplus
+    return constants[2] * soft(z_st) + constants[5] * soft(z_ae) + constants[6] * soft(z_global)

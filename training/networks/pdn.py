@@ -1,0 +1,102 @@
+"""Patch description networks of EfficientAD: the teacher and the student.
+
+A PDN describes every 33x33 patch of a picture, 4 px apart, by one vector. The teacher gives 384 channels. The
+student has the same layers and twice the channels at the end: its first half learns the teacher (S_T), its second
+half learns the auto-encoder (S_A).
+
+With padding the grid of a picture of side s is s/4 (used while a teacher is distilled); without padding it is
+s/4 - 8 (used to train and to infer: cheaper, and no vector sees a border that is not there). The weights are the
+same: position (i, j) of the grid without padding is position (i + 4, j + 4) of the grid with padding.
+
+Source: EfficientAD, arXiv 2303.14535v3, tables 5 and 6.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+if TYPE_CHECKING:
+    import torch
+
+TEACHER_CHANNELS = 384
+"""Channels of a teacher's vector (EfficientAD, section 3.1)."""
+
+BORDER_CELLS = 4
+"""Cells by which the grid with padding is larger than the grid without, on each side."""
+
+STRIDE_PX = 4
+RECEPTIVE_FIELD_PX = 33
+
+
+class PdnSize(str, enum.Enum):
+    """Which of the paper's two patch description networks."""
+
+    SMALL = "pdn-s"
+    MEDIUM = "pdn-m"
+
+
+def grid_side(size: int, *, padding: bool = False) -> int:
+    """Side of the feature grid for a square picture.
+
+    Args:
+        size: Side of the picture in pixels, a multiple of 4.
+        padding: Whether the network pads.
+
+    Returns:
+        Cells per side: size / 4, less 8 where nothing is padded.
+    """
+    return size // STRIDE_PX - (0 if padding else 2 * BORDER_CELLS)
+
+
+class Pdn(nn.Module):
+    """A patch description network.
+
+    Args:
+        size: Small (4 convolutions) or medium (6).
+        channels: Channels of the output: 384 for a teacher, 768 for a student.
+        padding: True gives a grid of side s/4, False of s/4 - 8, from the same weights.
+    """
+
+    def __init__(self, size: PdnSize, channels: int = TEACHER_CHANNELS, *, padding: bool = False) -> None:
+        super().__init__()
+        self.size = PdnSize(size)
+        self.channels = channels
+        self.padding = padding
+        wide, one = (3, 1) if padding else (0, 0)
+
+        def pool() -> nn.AvgPool2d:
+            return nn.AvgPool2d(2, 2, padding=one)
+
+        relu = nn.ReLU
+        if self.size is PdnSize.SMALL:
+            layers: list[nn.Module] = [
+                nn.Conv2d(3, 128, 4, padding=wide), relu(), pool(),
+                nn.Conv2d(128, 256, 4, padding=wide), relu(), pool(),
+                nn.Conv2d(256, 256, 3, padding=one), relu(),
+                nn.Conv2d(256, channels, 4),
+            ]  # fmt: skip
+        else:
+            layers = [
+                nn.Conv2d(3, 256, 4, padding=wide), relu(), pool(),
+                nn.Conv2d(256, 512, 4, padding=wide), relu(), pool(),
+                nn.Conv2d(512, 512, 1), relu(),
+                nn.Conv2d(512, 512, 3, padding=one), relu(),
+                nn.Conv2d(512, channels, 4), relu(),
+                nn.Conv2d(channels, channels, 1),
+            ]  # fmt: skip
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Describes every patch.
+
+        Args:
+            x: (N, 3, H, W) float32, RGB normalized by ImageNet's mean and standard deviation.
+
+        Returns:
+            (N, channels, h, w) float32 with h = H/4 - 8, or H/4 with padding.
+        """
+        out: torch.Tensor = self.layers(x)
+        return out

@@ -1,0 +1,68 @@
+"""What a training run tells: one line on standard error every few seconds, the same in `log.jsonl` for programs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, TextIO
+
+import msgspec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SMOOTHING = 0.05
+"""Weight of a new loss in the running mean that is shown: about the last twenty steps."""
+
+
+class Progress:
+    """Running means of losses, rate and time left.
+
+    Args:
+        log: The `log.jsonl` to append to.
+        first_step: Step the loop starts at.
+        last_step: Step it ends at.
+        every_s: Seconds between two lines; 0 writes one a step.
+        stream: Where the lines for people go.
+    """
+
+    def __init__(self, log: Path, first_step: int, last_step: int, *, every_s: float = 5.0, stream: TextIO | None = None) -> None:
+        self._log = log
+        self._first = first_step
+        self._last = last_step
+        self._every_s = every_s
+        self._stream = stream or sys.stderr
+        self._means: dict[str, float] = {}
+        self._phase = ""
+        self._start = self._shown = self._phase_start = time.monotonic()
+        self._phase_first = first_step
+
+    def update(self, step: int, phase: str, phase_end: int, losses: dict[str, float]) -> None:
+        """Takes in one step's losses and shows a line when it is time.
+
+        Args:
+            step: Steps done in all.
+            phase: Name of the phase.
+            phase_end: Step at which this phase ends: the time left is told for the phase, whose steps cost alike.
+            losses: Losses and other figures of the step.
+        """
+        now = time.monotonic()
+        if phase != self._phase:
+            self._phase, self._means, self._phase_start, self._phase_first = phase, {}, now, step - 1
+        for name, value in losses.items():
+            old = self._means.get(name)
+            self._means[name] = value if old is None else old + SMOOTHING * (value - old)
+        if now - self._shown < self._every_s and step not in {phase_end, self._last}:
+            return
+        self._shown = now
+        rate = (step - self._phase_first) / max(1e-9, now - self._phase_start)
+        left = (phase_end - step) / rate if rate > 0 else 0.0
+        line = {"step": step, "phase": phase, "steps_per_s": round(rate, 3), "elapsed_s": round(now - self._start, 1)}
+        line.update({name: round(value, 6) for name, value in self._means.items()})
+        with self._log.open("ab") as log:
+            log.write(msgspec.json.encode(line) + b"\n")
+        shown = " ".join(f"{name} {value:.4f}" for name, value in self._means.items())
+        print(
+            f"{phase} step {step}/{self._last} {shown} | {rate:.2f} steps/s, {left:.0f} s left in this phase",
+            file=self._stream, flush=True,
+        )  # fmt: skip

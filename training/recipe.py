@@ -1,0 +1,173 @@
+"""Recipes: every number a training run depends on, in one record that is stored with the run.
+
+`paper` is Algorithm 1 of EfficientAD to the letter: one picture a step, 70,000 steps, three losses at once. `fast` is ours: it
+brings a product to a usable detector in minutes on two CPU cores, by spending them where short runs lack most:
+
+1. The teacher's vectors of the training pictures, and of a few versions of each with other brightness, contrast or saturation,
+   are computed once. Pictures are never mirrored or moved: a layout may be what makes a part good.
+2. The auto-encoder is what short runs leave undertrained, and it costs a tenth of the others. It is trained first, alone, in
+   batches, on the stored vectors, with an exponential mean of its weights; with DFSC, the constraint acts here.
+3. Then it stands still, its output is stored too, and the student learns both halves from one pass a picture: the hard feature
+   loss over a larger share of the elements than the paper's thousandth (which presumes ten times the steps), the auto-encoder's
+   output, and on every k-th step the penalty.
+
+Learning rates warm up and fall as a cosine from ten times the paper's, and the exponential mean of the weights is what is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Union
+
+import msgspec
+
+from training.errors import RecipeError
+from training.losses import DfscKnobs
+from training.networks.autoencoder import MAX_SIDE_PX, MIN_SIDE_PX, SIDE_STEP_PX
+from training.networks.pdn import PdnSize
+
+MODELS: dict[str, tuple[PdnSize, bool]] = {
+    "efficientad-s": (PdnSize.SMALL, False),
+    "efficientad-m": (PdnSize.MEDIUM, False),
+    "dfsc-efficientad-s": (PdnSize.SMALL, True),
+    "dfsc-efficientad-m": (PdnSize.MEDIUM, True),
+}
+"""Name on the command line -> (size of the patch description networks, whether DFSC acts)."""
+
+
+class FastKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="fast", tag_field="recipe"):
+    """The short recipe.
+
+    Attributes:
+        steps: Steps of the student.
+        autoencoder_steps: Steps of the auto-encoder before it.
+        autoencoder_batch: Pictures a step of the auto-encoder.
+        student_batch: Pictures a step of the student.
+        autoencoder_rate: Peak learning rate of the auto-encoder.
+        student_rate: Peak learning rate of the student.
+        weight_decay: Adam's (paper: 1e-5).
+        warmup: Part of each phase's steps over which the rate grows.
+        final_rate: What the cosine ends at, as a part of the peak.
+        hard_quantile: q of the hard feature loss (paper: 0.999).
+        penalty_every: The penalty acts on every k-th step of the student; 0 never.
+        versions: Versions of each training picture with stored teacher vectors, the unchanged one included.
+        store_mib: Most memory for stored vectors; fewer versions are stored where they would take more.
+        mean_decay: Decay a step of the exponential mean of the weights.
+        clip_norm: Largest norm of a gradient.
+    """
+
+    steps: int = 700
+    autoencoder_steps: int = 600
+    autoencoder_batch: int = 8
+    student_batch: int = 2
+    autoencoder_rate: float = 2e-3
+    student_rate: float = 1e-3
+    weight_decay: float = 1e-5
+    warmup: float = 0.05
+    final_rate: float = 0.01
+    hard_quantile: float = 0.99
+    penalty_every: int = 4
+    versions: int = 3
+    store_mib: int = 2048
+    mean_decay: float = 0.99
+    clip_norm: float = 1.0
+
+
+class PaperKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="paper", tag_field="recipe"):
+    """Algorithm 1 (EfficientAD, arXiv 2303.14535v3).
+
+    Attributes:
+        steps: Steps in all.
+        rate: Adam's learning rate.
+        weight_decay: Adam's.
+        drop_at: Part of the steps after which the rate falls (66,500 of 70,000).
+        drop_to: What it falls to, as a part.
+        hard_quantile: q of the hard feature loss.
+    """
+
+    steps: int = 70_000
+    rate: float = 1e-4
+    weight_decay: float = 1e-5
+    drop_at: float = 0.95
+    drop_to: float = 0.1
+    hard_quantile: float = 0.999
+
+
+Knobs = Union[FastKnobs, PaperKnobs]  # noqa: UP007 msgspec resolves annotations on Python 3.10
+
+
+class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a run is asked for.
+
+    Attributes:
+        model: Name in `MODELS`.
+        size: Side of the picture in pixels.
+        seed: Seed of everything that is drawn.
+        knobs: The recipe.
+        dfsc: The constraint's knobs; None for models without it.
+        head_input: What the global head pools: "teacher" or "student".
+    """
+
+    model: str
+    size: int
+    seed: int
+    knobs: Knobs
+    dfsc: DfscKnobs | None
+    head_input: str = "teacher"
+
+    @property
+    def pdn(self) -> PdnSize:
+        """Size of the patch description networks."""
+        return MODELS[self.model][0]
+
+
+def make_config(
+    model: str, *, size: int = 256, seed: int = 0, recipe: str = "fast", steps: int | None = None, dfsc: DfscKnobs | None = None
+) -> RunConfig:
+    """Checks and completes what the user asked for.
+
+    Args:
+        model: Name in `MODELS`.
+        size: Side of the picture in pixels.
+        seed: Seed of everything that is drawn.
+        recipe: "fast" or "paper".
+        steps: Steps of the student (fast; the auto-encoder's keep their ratio) or in all (paper); None for the recipe's own.
+        dfsc: The constraint's knobs; None for their defaults.
+
+    Raises:
+        RecipeError: A value is out of its range.
+    """
+    if model not in MODELS:
+        raise RecipeError(f"unknown model {model!r}: expected one of {', '.join(MODELS)}")
+    if size % SIDE_STEP_PX or not MIN_SIDE_PX <= size <= MAX_SIDE_PX:
+        raise RecipeError(f"expected a size from {MIN_SIDE_PX} to {MAX_SIDE_PX} px, a multiple of {SIDE_STEP_PX}; got {size}")
+    if steps is not None and steps < 1:
+        raise RecipeError(f"expected at least 1 step, got {steps}")
+    knobs: Knobs
+    if recipe == "fast":
+        knobs = FastKnobs()
+        if steps is not None:
+            ratio = knobs.autoencoder_steps / knobs.steps
+            knobs = msgspec.structs.replace(knobs, steps=steps, autoencoder_steps=max(1, math.ceil(steps * ratio)))
+    elif recipe == "paper":
+        knobs = PaperKnobs() if steps is None else PaperKnobs(steps=steps)
+    else:
+        raise RecipeError(f"unknown recipe {recipe!r}: expected fast or paper")
+    constrained = MODELS[model][1]
+    return RunConfig(model, size, seed, knobs, (dfsc or DfscKnobs()) if constrained else None)
+
+
+def rate_at(step: int, steps: int, knobs: FastKnobs, peak: float) -> float:
+    """Linear warm-up, then half a cosine.
+
+    Args:
+        step: Steps done in this phase.
+        steps: Steps of this phase.
+        knobs: Warm-up and end.
+        peak: The peak learning rate.
+    """
+    warm = max(1, round(knobs.warmup * steps))
+    if step < warm:
+        return peak * (step + 1) / warm
+    done = (step - warm) / max(1, steps - warm)
+    return peak * (knobs.final_rate + (1 - knobs.final_rate) * 0.5 * (1 + math.cos(math.pi * done)))

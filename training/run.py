@@ -1,0 +1,173 @@
+"""Run folders: what was trained, how, and the weights.
+
+    RUN/run.json              `RunRecord`: configuration, data, teacher, figures, versions
+    RUN/weights.safetensors   every tensor of the `Detector`, float32
+    RUN/log.jsonl             one line of losses every few seconds
+    RUN/checkpoint.pt         only while the run is unfinished
+
+A finished run is read with `load_run`; nothing in it is pickled (the checkpoint is torch's own format, read with weights only).
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from training.errors import RunError
+from training.networks.detector import Detector, HeadInput
+from training.recipe import RunConfig
+from training.teacher.store import TeacherInfo, write_atomically
+
+if TYPE_CHECKING:
+    import torch
+
+SCHEMA_VERSION = 1
+RECORD_NAME = "run.json"
+WEIGHTS_NAME = "weights.safetensors"
+LOG_NAME = "log.jsonl"
+CHECKPOINT_NAME = "checkpoint.pt"
+
+_RECORDED_PACKAGES = ("onbelt", "torch", "numpy", "pillow", "safetensors")
+
+
+class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `run.json` holds.
+
+    Attributes:
+        schema: Version of this form.
+        config: What was asked for.
+        product: Name of the data set.
+        data_sha256: Hash over the names and bytes of all pictures trained and fitted on.
+        split: How the validation pictures came about.
+        pictures: How many were trained on, and how many limits and quantiles were fitted on.
+        teacher: Where the teacher came from.
+        teacher_sha256: Hash of the teacher file.
+        natural: Which pictures the penalty used.
+        steps: Steps done.
+        wall_s: Seconds the run took, interruptions left out.
+        figures: Measured on validation parts and at the end of training; see `training.calibrate`.
+        warnings: What the user must know before trusting the run.
+        packages: Versions of what the result depends on.
+        commit: Commit of the source tree, empty where there is none.
+        created_utc: When the run ended, a label.
+    """
+
+    config: RunConfig
+    product: str
+    data_sha256: str
+    split: str
+    pictures: dict[str, int]
+    teacher: TeacherInfo
+    teacher_sha256: str
+    natural: str
+    steps: int
+    wall_s: float
+    figures: dict[str, float]
+    warnings: list[str]
+    packages: dict[str, str]
+    commit: str
+    created_utc: str
+    schema: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        path: Its folder.
+        record: What `run.json` says.
+        detector: The detector, frozen, float32, on the CPU.
+    """
+
+    path: Path
+    record: RunRecord
+    detector: Detector
+
+    @property
+    def config(self) -> RunConfig:
+        """What the run was asked for."""
+        return self.record.config
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages a run's result depends on."""
+    versions = {"python": platform.python_version()}
+    for name in _RECORDED_PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def source_commit() -> str:
+    """Commit of the source tree this module lies in, with "+" where files were changed; empty outside a repository."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return ""
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10, check=True)
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def save_run(path: Path, record: RunRecord, detector: Detector) -> None:
+    """Writes weights, then the record: a folder with a `run.json` is a whole run."""
+    tensors: dict[str, torch.Tensor] = {
+        # contiguous: the networks work channels-last, the file is in the plain order of (out, in, height, width)
+        name: value.detach().to("cpu").contiguous()
+        for name, value in detector.state_dict().items()
+    }
+    write_atomically(path / WEIGHTS_NAME, save(tensors))
+    write_atomically(path / RECORD_NAME, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+
+
+def load_run(path: Path) -> Run:
+    """Reads a finished run.
+
+    Args:
+        path: The run's folder.
+
+    Raises:
+        RunError: It is missing, unfinished, damaged, or of a version this code does not know.
+    """
+    record_path, weights_path = path / RECORD_NAME, path / WEIGHTS_NAME
+    if not record_path.is_file():
+        state = (
+            f"it is unfinished: go on with `onbelt train ... --out {path} --resume`"
+            if (path / CHECKPOINT_NAME).is_file()
+            else "train one with `onbelt train DATA --model NAME --out RUN`"
+        )
+        raise RunError(f"{path}: expected a finished run with {RECORD_NAME}; {state}")
+    try:
+        version = msgspec.json.decode(record_path.read_bytes(), type=dict).get("schema")
+        if version != SCHEMA_VERSION:
+            raise RunError(
+                f"{record_path}: expected schema {SCHEMA_VERSION}, got {version}; use the version of onbelt it was made with"
+            )
+        record = msgspec.json.decode(record_path.read_bytes(), type=RunRecord)
+        detector = Detector(record.config.pdn, record.config.size, HeadInput(record.config.head_input))
+        detector.load_state_dict(load(weights_path.read_bytes()))
+    except FileNotFoundError as exc:
+        raise RunError(f"{path}: {weights_path.name} is missing; copy the whole folder, or train again") from exc
+    except (msgspec.DecodeError, SafetensorError, RuntimeError, KeyError, ValueError) as exc:
+        raise RunError(f"{path}: the run is damaged or does not fit its own record: {exc}") from exc
+    return Run(path, record, detector.eval().requires_grad_(requires_grad=False))
