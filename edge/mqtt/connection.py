@@ -1,0 +1,411 @@
+"""A connection to the broker in a thread of its own, over paho-mqtt.
+
+What paho does and this does not:
+- paho's `publish` keeps a message handed over during an outage and sends it later, whatever it answered. Here a message is
+  handed over only while connected, and each attempt to connect is a new client: nothing of an old session can come out.
+- paho reconnects with the same state and queues without bound. Here in-flight and queue are small, and a full queue says so.
+- a failed connect is a failed connect: `connected` is set by a good CONNACK only.
+
+Retained topics are kept here by topic, newest value only, and published again after each connect: that is all a connection
+remembers. Callbacks run in paho's thread and must be short.
+"""
+
+import contextlib
+import logging
+import random
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edge.errors import BrokerError
+from edge.mqtt.settings import Broker
+
+logger = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 4.0
+FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.2, 5.0
+REPEAT_LOG_S = 60.0
+MAX_INCOMING_BYTES = 64 * 1024
+# mosquitto grants a client 20 messages in flight unless configured otherwise; more would be a protocol error.
+IN_FLIGHT = 16
+_V5, _V311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
+_NAMES = {_V5: "5", _V311: "3.1.1"}
+_REMEDIES = {
+    "Bad user name or password": "check mqtt.user and its password file",
+    "Not authorized": "give this user access in the broker's ACL, or check mqtt.user and its password file",
+    "Session taken over": "another client uses our name: is a second daemon running for this station?",
+    "Unsupported protocol version": "the other protocol version is tried next",
+}
+
+
+class Message(NamedTuple):
+    """One publication."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+
+
+class Incoming(NamedTuple):
+    """One received message; `reply_to` and `correlation` come with MQTT 5 requests only."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+    reply_to: str
+    correlation: bytes
+
+
+class Delivery:
+    """A message handed to a live connection."""
+
+    __slots__ = ("_info",)
+
+    def __init__(self, info: paho.MQTTMessageInfo) -> None:
+        self._info = info
+
+    @property
+    def done(self) -> bool:
+        """The broker has confirmed it (QoS 1), or it was written to the socket (QoS 0)."""
+        try:
+            return self._info.is_published()
+        except (ValueError, RuntimeError):
+            return False
+
+
+class Connection:
+    """Keeps one connection to the broker.
+
+    Args:
+        broker: where it is.
+        client_id: the same at every start: the broker then ends what is left of an earlier connection, and publishes its
+            will, before the new one speaks.
+        will: published by the broker when we vanish.
+        subscriptions: (filter, qos) asked for after each connect.
+        on_message: called for each received message.
+        on_change: called with (connected, why) after each change.
+        queue: messages that may wait beyond those in flight; 0 refuses them at once.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        client_id: str,
+        *,
+        will: Message | None = None,
+        subscriptions: Sequence[tuple[str, int]] = (),
+        on_message: Callable[[Incoming], None] | None = None,
+        on_change: Callable[[bool, str], None] | None = None,
+        queue: int = 0,
+    ) -> None:
+        self._broker = broker
+        self._client_id = client_id
+        self._will = will
+        self._subscriptions = list(subscriptions)
+        self._on_message = on_message
+        self._on_change = on_change
+        self._outstanding = IN_FLIGHT + queue
+        self._protocol = _V311 if broker.protocol == "3.1.1" else _V5
+        self._client: paho.Client | None = None
+        self._connected = False
+        self._stop = threading.Event()
+        self._answered = threading.Event()
+        self._ended = threading.Event()
+        self._why = ""
+        self._cached: dict[int, Properties] = {}
+        self._kept: dict[str, bytes] = {}
+        self._dirty: dict[str, None] = {}
+        self._keeping = threading.Lock()
+        self._logged: tuple[str, float] = ("", 0.0)
+        self._thread = threading.Thread(target=self._run, name=f"mqtt-{client_id}", daemon=True)
+        self.reconnects = 0
+        self.refused = 0  # messages not taken: disconnected, or queue full
+
+    @property
+    def connected(self) -> bool:
+        """The broker has accepted us and is not known to be gone."""
+        return self._connected
+
+    @property
+    def protocol(self) -> str:
+        """Protocol in use or tried next: "5" or "3.1.1"."""
+        return _NAMES[self._protocol]
+
+    @property
+    def why(self) -> str:
+        """Why there is no connection; empty when there is one."""
+        return "" if self._connected else self._why or "not connected yet"
+
+    def start(self) -> None:
+        """Begin to connect, in the background, for as long as it takes."""
+        self._thread.start()
+
+    def publish(
+        self, topic: str, payload: bytes, *, qos: int, retain: bool = False, expiry_s: int = 0, correlation: bytes = b""
+    ) -> Delivery | None:
+        """Hand a message to the connection; never waits.
+
+        Returns:
+            A delivery to ask later, or None: there is no connection, or too much is under way. Then nothing will be sent.
+        """
+        client = self._client
+        if client is None or not self._connected:
+            self.refused += 1
+            return None
+        info = client.publish(topic, payload, qos, retain, self._properties(expiry_s, correlation))
+        if info.rc != paho.MQTT_ERR_SUCCESS:
+            self.refused += 1
+            return None
+        return Delivery(info)
+
+    def keep(self, topic: str, payload: bytes) -> None:
+        """Publish retained, now or as soon as there is a connection, and again after each connect. An empty payload clears."""
+        with self._keeping:
+            if self._kept.get(topic) == payload:
+                return
+            self._kept[topic] = payload
+            self._dirty[topic] = None
+        self._publish_kept()
+
+    def close(self, flush_s: float = 1.0) -> None:
+        """Publish what is kept, wait so long for confirmations, disconnect. May be called twice."""
+        end = time.monotonic() + flush_s
+        self._publish_kept()
+        client = self._client
+        # No event tells of the last confirmation without a lock paho also holds while it calls us: look 100 times a second.
+        while client is not None and self._connected and (self._dirty or _outstanding(client)) and time.monotonic() < end:
+            time.sleep(0.01)
+            self._publish_kept()
+        self._stop.set()
+        self._answered.set()
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join(max(0.5, end - time.monotonic()))
+
+    # --- the connection's thread ------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        backoff = FIRST_BACKOFF_S
+        while not self._stop.is_set():
+            began = time.monotonic()
+            accepted, why = self._session()
+            if self._stop.is_set():
+                return
+            self._why = why
+            self._tell_failure(why)
+            if accepted and time.monotonic() - began > LAST_BACKOFF_S:
+                backoff = FIRST_BACKOFF_S
+            if not accepted and self._broker.protocol == "auto":
+                self._switch_protocol(why)
+            # Spread out, or all stations of a plant come back in the same millisecond.
+            self._stop.wait(backoff * random.uniform(0.7, 1.3))
+            backoff = min(2 * backoff, LAST_BACKOFF_S)
+
+    def _session(self) -> tuple[bool, str]:
+        """One connection from beginning to end: was it accepted, and why did it end."""
+        self._answered.clear()
+        self._ended.clear()
+        self._why = ""
+        client: paho.Client | None = None
+        accepted = False
+        try:
+            client = self._make_client()
+            client.connect(self._broker.host, self._broker.port, self._broker.keepalive_s, **self._connect_options())
+            client.loop_start()
+            self._answered.wait(CONNECT_TIMEOUT_S)
+            if not self._connected:
+                return False, self._why or "no answer to CONNECT in time"
+            accepted = True
+            self._accepted(client)
+            while not self._ended.wait(0.25):
+                self._publish_kept()
+        except (OSError, ValueError) as exc:
+            return accepted, _reason(exc)
+        finally:
+            was, self._connected = self._connected or accepted, False
+            self._client = None
+            if client is not None:
+                _leave(client, politely=self._stop.is_set())
+            if was and self._on_change is not None:
+                self._on_change(False, self._why or "closed")
+        return accepted, self._why or "connection lost"
+
+    def _make_client(self) -> paho.Client:
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._client_id,
+            clean_session=True if self._protocol == _V311 else None,
+            protocol=self._protocol,
+            reconnect_on_failure=False,
+        )
+        client.connect_timeout = CONNECT_TIMEOUT_S
+        client.max_inflight_messages = IN_FLIGHT
+        client.max_queued_messages = self._outstanding
+        broker = self._broker
+        if broker.user:
+            client.username_pw_set(broker.user, broker.password)
+        if broker.tls:
+            client.tls_set(broker.ca or None, broker.cert or None, broker.key or None, tls_version=ssl.PROTOCOL_TLS_CLIENT)
+        if self._will is not None:
+            client.will_set(self._will.topic, self._will.payload, self._will.qos, self._will.retain)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._receive
+        client.on_socket_open = _no_delay
+        return client
+
+    def _connect_options(self) -> dict[str, Any]:
+        if self._protocol != _V5:
+            return {}
+        properties = Properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = 0  # the broker stores no live verdict
+        properties.MaximumPacketSize = MAX_INCOMING_BYTES
+        return {"clean_start": True, "properties": properties}
+
+    def _accepted(self, client: paho.Client) -> None:
+        self._client = client
+        self.reconnects += 1
+        self._logged = ("", 0.0)
+        logger.info("%s: connected to %s with MQTT %s", self._client_id, self._broker, self.protocol)
+        with self._keeping:
+            self._dirty = dict.fromkeys(self._kept)
+        self._publish_kept()
+        if self._on_change is not None:
+            self._on_change(True, "")
+
+    def _switch_protocol(self, why: str) -> None:
+        # A broker that knows 3.1.1 only says so, or hangs up on the first byte it does not know.
+        if "protocol version" in why or "closed the connection" in why or "Unspecified" in why:
+            self._protocol = _V311 if self._protocol == _V5 else _V5
+
+    def _tell_failure(self, why: str) -> None:
+        last, at = self._logged
+        now = time.monotonic()
+        if why == last and now - at < REPEAT_LOG_S:
+            return
+        self._logged = (why, now)
+        remedy = next((text for name, text in _REMEDIES.items() if name in why), "is the broker running there?")
+        logger.warning("%s: no connection to %s: %s; %s (tried again until it works)", self._client_id, self._broker, why, remedy)
+
+    # --- callbacks in paho's thread ---------------------------------------------------------------------------------------
+
+    def _on_connect(self, client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
+        if reason.is_failure:
+            self._why = str(reason)
+            return
+        for topic, qos in self._subscriptions:
+            client.subscribe(topic, qos)
+        self._connected = True
+        self._answered.set()
+
+    def _on_disconnect(self, _client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
+        self._connected = False
+        self._why = self._why or (str(reason) if reason.is_failure else "the broker closed the connection")
+        self._answered.set()
+        self._ended.set()
+
+    def _receive(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
+        if self._on_message is None:
+            return
+        properties = message.properties
+        try:
+            self._on_message(
+                Incoming(
+                    message.topic,
+                    message.payload,
+                    message.retain,
+                    getattr(properties, "ResponseTopic", ""),
+                    getattr(properties, "CorrelationData", b""),
+                )
+            )
+        except Exception:
+            # paho's thread must survive whatever a message does to us; the sender is outside and not to be trusted.
+            logger.exception("%s: message on %s could not be handled", self._client_id, message.topic[:120])
+
+    # --- inside -----------------------------------------------------------------------------------------------------------
+
+    def _publish_kept(self) -> None:
+        if not self._dirty:
+            return
+        with self._keeping:
+            for topic in list(self._dirty):
+                payload = self._kept[topic]
+                if self.publish(topic, payload, qos=1, retain=True) is None:
+                    return
+                del self._dirty[topic]
+
+    def _properties(self, expiry_s: int, correlation: bytes) -> Properties | None:
+        if self._protocol != _V5:
+            return None
+        if expiry_s in self._cached and not correlation:
+            return self._cached[expiry_s]
+        properties = Properties(PacketTypes.PUBLISH)
+        properties.ContentType = "application/json"
+        if expiry_s:
+            properties.MessageExpiryInterval = expiry_s
+        if correlation:
+            properties.CorrelationData = correlation
+        elif len(self._cached) < 8:  # two or three in practice; making one takes longer than publishing
+            self._cached[expiry_s] = properties
+        return properties
+
+
+def probe(broker: Broker, client_id: str, timeout_s: float = 5.0) -> str:
+    """Connect once and leave again.
+
+    Returns:
+        The protocol the broker speaks with us.
+
+    Raises:
+        BrokerError: it does not answer or refuses us.
+    """
+    changed = threading.Event()
+    connection = Connection(broker, client_id, on_change=lambda _connected, _why: changed.set())
+    connection.start()
+    try:
+        if not changed.wait(timeout_s) or not connection.connected:
+            raise BrokerError(f"{broker}: {connection.why}; is the broker running there, and does it know this user?")
+        return connection.protocol
+    finally:
+        connection.close(0.2)
+
+
+def _outstanding(client: paho.Client) -> bool:
+    return bool(client._out_messages) or client.want_write()  # noqa: SLF001 - paho has no other way to ask
+
+
+def _leave(client: paho.Client, *, politely: bool) -> None:
+    """End a client for good. Unless it ends politely its socket is closed: a peer that stopped reading gets no more later."""
+    if politely:
+        client.disconnect()
+    client.loop_stop()
+    sock = client.socket()
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            sock.close()
+
+
+def _no_delay(_client: paho.Client, _data: Any, sock: Any) -> None:
+    # A verdict of 1 kB must not wait for the acknowledgement of the beat before it.
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _reason(exc: Exception) -> str:
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"the broker's certificate does not verify ({exc.verify_message}); check mqtt.ca and mqtt.host"
+    if isinstance(exc, socket.gaierror):
+        return f"the name does not resolve ({exc.strerror})"
+    if isinstance(exc, TimeoutError):
+        return "no answer in time"
+    return getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
