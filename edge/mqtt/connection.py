@@ -284,8 +284,8 @@ class Connection:
             self._on_change(True, "")
 
     def _switch_protocol(self, why: str) -> None:
-        # A broker that knows 3.1.1 only says so, or hangs up on the first byte it does not know.
-        if "protocol version" in why or "closed the connection" in why or "Unspecified" in why:
+        # A broker that knows 3.1.1 only says so, hangs up, or (amqtt) falls silent.
+        if any(sign in why for sign in ("protocol version", "closed the connection", "Unspecified", "no answer to CONNECT")):
             self._protocol = _V311 if self._protocol == _V5 else _V5
 
     def _tell_failure(self, why: str) -> None:

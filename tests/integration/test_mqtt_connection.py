@@ -214,7 +214,7 @@ def test_bad_password_is_said_plainly(tmp_path, caplog):
     process = subprocess.Popen(["/usr/sbin/mosquitto", "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for_port(port)
-        with pytest.raises(BrokerError, match="Not authorized|Bad user name"):
+        with pytest.raises(BrokerError, match=r"Not authorized|Bad user name"):
             probe(Broker("127.0.0.1", port, user="box", password="wrong"), "p", 2.0)
         assert probe(Broker("127.0.0.1", port, user="box", password="right"), "p") == "5"
         assert "right" not in caplog.text
