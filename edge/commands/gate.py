@@ -1,0 +1,41 @@
+"""Run the reference rejector: default reject, PASS is a permit.
+
+    onbelt gate --config gate.toml
+    onbelt gate --config gate.toml --print-config
+
+It hears the line's triggers and the station's verdicts and lets a part through only with a valid PASS in hand at its deadline.
+Ctrl-C or SIGTERM ends it; its watchdog then stands still and the line ejects everything.
+"""
+
+import argparse
+import json
+import signal
+import threading
+from pathlib import Path
+
+from edge.clock import SystemClock
+from edge.gate.config import describe, load_config
+from edge.gate.process import GateProcess
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="gate.toml; see docs/examples/gate.toml")
+    parser.add_argument("--print-config", action="store_true", help="print what is in force and where it comes from, and end")
+    parser.add_argument("--json", action="store_true", help="print the gate's counters as one JSON object at the end")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the gate until SIGTERM or Ctrl-C."""
+    config = load_config(args.config)
+    if args.print_config:
+        print("\n".join(describe(config, args.config)))
+        return 0
+    stop = threading.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: stop.set())
+    with GateProcess(config, SystemClock(), config.broker(), config.mac_key()) as process:
+        process.run(stop)
+        if args.json:
+            print(json.dumps(process.figures()), flush=True)
+    return 0

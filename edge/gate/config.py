@@ -1,0 +1,223 @@
+"""gate.toml: one typed file, unknown keys refused, every default with its unit and its reason.
+
+Secrets never stand in the file: it names theirs, or they come from the service manager's credentials.
+"""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from edge.errors import ConfigError
+from edge.gate.settings import GateSettings
+from edge.mqtt.settings import Broker, read_secret
+from edge.wire.codec import Name
+from edge.wire.topics import DEFAULT_PREFIX, Topics
+from edge.wire.verdict import MIN_MAC_KEY_BYTES
+
+MAC_CREDENTIAL = "verdict.key"
+
+Positive = Annotated[float, msgspec.Meta(gt=0.0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0.0)]
+AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+
+
+class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose verdicts count: the levels of the topic, and which of the station's gates this is."""
+
+    site: Name
+    area: Name
+    line: Name
+    station: Name
+    gate: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,15}$")] = "g1"
+    prefix: str = DEFAULT_PREFIX
+
+
+class Timing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The belt: when a part reaches the rejector after its trigger, what the actuator needs, and the loop's reserve."""
+
+    gate_ms: Positive
+    lead_ms: NotNegative = 20.0  # a pneumatic blow-off valve opens in 5 to 20 ms
+    margin_ms: NotNegative = 20.0  # worst wake-up seen of this loop on a fully loaded two-core box: 12 ms
+
+
+class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The contract's numbers. `pass` for a missing verdict does not exist: it would need a signed waiver."""
+
+    on_missing: Literal["reject", "hold"] = "reject"
+    missing_stop: AtLeastOne = 3
+    outage_stop_s: Positive = 2.0
+    stop_hold_s: NotNegative = 1.0
+    missed_beats: AtLeastOne = 3
+    commissioning_parts: AtLeastOne = 100
+    clock_uncertainty_ms: NotNegative = 0.1  # box and gate on one machine share a clock; raise it where they do not
+    clock_step_ms: Positive = 50.0
+    max_slots: AtLeastOne = 256
+    require_mac: bool = False
+    mac_key: str = ""  # file; without it the credential verdict.key counts
+
+
+class Expect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the gate is armed for; an empty value takes what the station announces."""
+
+    model: str = ""
+    limit: str = ""
+    recipe: str = ""
+
+
+class Mqtt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the broker is: the same keys as in station.toml. `password` names a file; without it the credential counts."""
+
+    host: str = "127.0.0.1"
+    port: Port = 1883
+    protocol: Literal["auto", "5", "3.1.1"] = "auto"
+    keepalive_s: AtLeastOne = 5
+    user: str = ""
+    password: str = ""
+    tls: bool = False
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+
+
+class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The wiring: where triggers come in and where the output goes, UDP on loopback; and how often the watchdog is kicked."""
+
+    listen: str = "127.0.0.1:47102"
+    output: str = "127.0.0.1:47103"
+    toggle_ms: Annotated[float, msgspec.Meta(gt=0.0, le=1000.0)] = 20.0
+
+
+class GateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    station: Station
+    timing: Timing
+    rules: Rules = Rules()
+    expect: Expect = Expect()
+    mqtt: Mqtt = Mqtt()
+    line: Line = Line()
+
+    def settings(self) -> GateSettings:
+        """What the rules need of it.
+
+        Raises:
+            ConfigError: the times leave nothing for a verdict.
+        """
+        rules = {
+            name: getattr(self.rules, name) for name in self.rules.__struct_fields__ if name not in {"require_mac", "mac_key"}
+        }
+        try:
+            return GateSettings(
+                station=self.station.station,
+                gate=self.station.gate,
+                gate_ms=self.timing.gate_ms,
+                lead_ms=self.timing.lead_ms,
+                margin_ms=self.timing.margin_ms,
+                model=self.expect.model,
+                limit=self.expect.limit,
+                recipe=self.expect.recipe,
+                sealed=self.rules.require_mac,
+                **rules,
+            )
+        except ValueError as exc:
+            raise ConfigError(f"[timing]: {exc}") from exc
+
+    def broker(self) -> Broker:
+        """The broker's address, the password read from its file or from the service manager's credentials.
+
+        Raises:
+            ConfigError: the file cannot be read, or is readable by everybody.
+        """
+        mqtt = self.mqtt
+        password = read_secret("mqtt.password", mqtt.password).decode()
+        return Broker(
+            mqtt.host, mqtt.port, mqtt.protocol, mqtt.keepalive_s, mqtt.user, password, mqtt.tls, mqtt.ca, mqtt.cert, mqtt.key
+        )
+
+    def mac_key(self) -> bytes:
+        """The key of sealed verdicts; empty where none is required.
+
+        Raises:
+            ConfigError: required and not there, or too short.
+        """
+        if not self.rules.require_mac:
+            return b""
+        key = read_secret(MAC_CREDENTIAL, self.rules.mac_key)
+        if len(key) < MIN_MAC_KEY_BYTES:
+            raise ConfigError(
+                f"rules.require_mac: expected a key of at least {MIN_MAC_KEY_BYTES} bytes, got {len(key)}; name its file in "
+                f"rules.mac_key, or add LoadCredential={MAC_CREDENTIAL}:/etc/onbelt/credentials/{MAC_CREDENTIAL} to the service"
+            )
+        return key
+
+    def check(self) -> None:
+        """What holds between keys.
+
+        Raises:
+            ConfigError: the times leave nothing for a verdict, a wire is not on loopback, or half of a certificate is given.
+        """
+        self.settings()
+        self.topics()
+        for key in ("listen", "output"):
+            loopback_address(getattr(self.line, key), f"line.{key}")
+        if bool(self.mqtt.cert) != bool(self.mqtt.key):
+            raise ConfigError("mqtt.cert and mqtt.key: expected both or none")
+
+    def topics(self) -> Topics:
+        """The station's topics."""
+        where = self.station
+        return Topics(where.site, where.area, where.line, where.station, where.prefix)
+
+
+def load_config(path: Path) -> GateConfig:
+    """Read and check gate.toml.
+
+    Raises:
+        ConfigError: unreadable, no TOML, an unknown key, a wrong type, an impossible value. The text names file and key.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as exc:
+        raise ConfigError(f"{path}: cannot be read ({exc.strerror}); copy docs/examples/gate.toml and fill it in") from exc
+    try:
+        config = msgspec.toml.decode(text, type=GateConfig)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path}: {exc}; docs/gate.md lists every key") from exc
+    try:
+        config.check()
+    except ConfigError as exc:
+        raise ConfigError(f"{path}: {exc}") from exc
+    return config
+
+
+def loopback_address(text: str, key: str) -> tuple[str, int]:
+    """Split "127.0.0.1:47102".
+
+    Raises:
+        ConfigError: no host:port, or not on loopback: the datagrams stand for two wires and carry this machine's clock.
+    """
+    host, _, port = text.rpartition(":")
+    try:
+        fits = 1 <= int(port) <= 65535 and ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ConfigError(f"{key}: expected a loopback address as 127.0.0.1:PORT, got {text!r}")
+    return host, int(port)
+
+
+def describe(config: GateConfig, path: Path) -> list[str]:
+    """Every value in force, as TOML, each with the place it comes from."""
+    given: dict[str, Any] = msgspec.toml.decode(path.read_bytes())
+    lines = []
+    for section, values in msgspec.to_builtins(config).items():
+        lines.append(f"[{section}]")
+        for key, value in values.items():
+            shown = str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
+            source = path.name if key in given.get(section, {}) else "default"
+            lines.append(f"{key} = {shown}  # {source}")
+        lines.append("")
+    return lines[:-1]

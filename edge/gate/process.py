@@ -1,0 +1,221 @@
+"""The gate as a process: a thin loop around the rules.
+
+    wait for a trigger, a message or the next deadline; triggers first, then messages, then the time; carry out; kick the watchdog
+
+Triggers go before messages because a verdict without a slot is worth nothing, whichever datagram or packet was read first.
+"""
+
+import json
+import logging
+import select
+import socket
+import threading
+from types import TracebackType
+from typing import Any
+
+from edge.clock import Clock
+from edge.daemon.boot import new_boot
+from edge.errors import ContractError
+from edge.gate.actions import (
+    Action,
+    Armed,
+    ClearAlarm,
+    Close,
+    Disarmed,
+    LineStop,
+    Open,
+    Quarantine,
+    RaiseAlarm,
+    SendAck,
+)
+from edge.gate.config import GateConfig, loopback_address
+from edge.gate.link import Link, Received
+from edge.gate.messages import MAX_RANGES, QUARANTINE_CODEC, QUARANTINE_SCHEMA, QuarantineNotice, SuspectRange
+from edge.gate.rules import Gate
+from edge.gate.settings import NS_PER_MS
+from edge.gate.wiring import Wiring
+from edge.mqtt.settings import Broker
+from edge.wire import topics as channels
+from edge.wire.station import ACK, ALARM, ALARM_SCHEMA, BEAT, BIRTH, STATE, STATUS, Alarm
+from edge.wire.verdict import decode_verdict, verify_mac
+
+logger = logging.getLogger(__name__)
+
+LINE_LENGTH = 240  # longest text in an alarm
+WHY_LENGTH = 96
+
+
+class GateProcess:
+    """One gate with its wires and its connection.
+
+    Args:
+        config: gate.toml. broker: its address with the password in it. mac_key: for sealed verdicts, or empty.
+
+    Raises:
+        ConfigError: a port is taken.
+    """
+
+    def __init__(self, config: GateConfig, clock: Clock, broker: Broker, mac_key: bytes = b"") -> None:
+        self._config = config
+        self._clock = clock
+        self._mac_key = mac_key
+        self._topics = config.topics()
+        self._gate = Gate(config.settings())
+        self._boot = new_boot(clock.utc_us())
+        self._suspects: list[SuspectRange] = []
+        self._forgotten = 0
+        self._max_turn_ms = 0.0
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
+        line = config.line
+        self._wiring = Wiring(
+            config.station.gate,
+            loopback_address(line.listen, "line.listen"),
+            loopback_address(line.output, "line.output"),
+            clock,
+        )
+        self._link = Link(broker, self._topics, config.station.gate, clock, self._wake)
+
+    def run(self, stop: threading.Event) -> None:
+        """Decide parts until told to stop; then the watchdog stands still and the line ejects everything."""
+        settings = self._config.settings()
+        logger.info(
+            "gate %s of %s: decides %.0f ms after the trigger, %s without a verdict",
+            settings.gate,
+            self._topics.base,
+            settings.deadline_ms,
+            settings.on_missing,
+        )
+        self._link.start()
+        poll = select.poll()
+        poll.register(self._wiring.fileno(), select.POLLIN)
+        poll.register(self._wake_out.fileno(), select.POLLIN)
+        while not stop.is_set():
+            poll.poll(self._patience_ms())
+            begin_ns = self._clock.monotonic_ns()
+            for action in self.step():
+                self._carry_out(action)
+            self._wiring.kick(stop=self._gate.stopping)
+            self._max_turn_ms = max(self._max_turn_ms, (self._clock.monotonic_ns() - begin_ns) / NS_PER_MS)
+        logger.info("gate stopped: %s", json.dumps(self.figures()))
+
+    def step(self) -> list[Action]:
+        """One turn: everything that came, then the time."""
+        actions: list[Action] = []
+        while True:  # empty the wake pipe before the inbox, never after: a wake must not be lost
+            try:
+                if not self._wake_out.recv(4096):
+                    break
+            except BlockingIOError:
+                break
+        messages = self._link.messages()
+        for trigger in self._wiring.triggers():
+            actions += self._gate.trigger(trigger, self._clock.monotonic_ns())
+        for message in messages:
+            actions += self._hear(message)
+        return actions + self._gate.tick(self._clock.monotonic_ns(), self._clock.utc_us())
+
+    def figures(self) -> dict[str, Any]:
+        """What happened so far, for the log and for `--json`."""
+        return {
+            "gate": self._config.station.gate,
+            "counts": dict(sorted(self._gate.counts.items())),
+            "connects": self._link.reconnects,
+            "dropped": self._link.dropped,
+            "triggers_refused": self._wiring.refused,
+            "max_turn_ms": round(self._max_turn_ms, 2),
+        }
+
+    def close(self) -> None:
+        """Disconnect and give the ports back."""
+        self._link.close()
+        self._wiring.close()
+        self._wake_in.close()
+        self._wake_out.close()
+
+    def _wake(self) -> None:
+        try:
+            self._wake_in.send(b"x")
+        except (BlockingIOError, OSError):
+            return  # full: the loop is about to wake anyway; closed: it has ended
+
+    def _patience_ms(self) -> float:
+        """How long to wait: to the next deadline, and never longer than a watchdog period."""
+        patience = self._config.line.toggle_ms
+        moment = self._gate.next_wake_ns()
+        if moment is not None:
+            patience = min(patience, (moment - self._clock.monotonic_ns()) / NS_PER_MS)
+        return max(0.0, patience)
+
+    def _hear(self, got: Received) -> list[Action]:
+        """Give one message to the rules; what is no message of ours is counted and changes nothing."""
+        payload, at_ns = got.payload, got.at_ns
+        try:
+            if got.channel is channels.VERDICT:
+                mac_ok = bool(self._mac_key) and verify_mac(payload, self._mac_key)
+                return self._gate.verdict(decode_verdict(payload), at_ns, mac_ok=mac_ok)
+            if got.channel is channels.BEAT:
+                return self._gate.beat(BEAT.decode(payload), at_ns)
+            if got.channel is channels.BIRTH:
+                return self._gate.birth(BIRTH.decode(payload), at_ns)
+            if got.channel is channels.STATE:
+                return self._gate.state(STATE.decode(payload), at_ns)
+            return self._gate.status(STATUS.decode(payload), at_ns)
+        except ContractError as error:
+            self._gate.malformed()
+            logger.debug("message refused: %s", error)
+            return []
+
+    def _carry_out(self, action: Action) -> None:
+        if isinstance(action, Open | Close):
+            self._wiring.drive(action.count, opened=isinstance(action, Open), stop=self._gate.stopping)
+        elif isinstance(action, SendAck):
+            self._link.send(self._topics.topic(channels.ACK, action.ack.gate), ACK.encode(action.ack))
+        elif isinstance(action, RaiseAlarm):
+            self._alarm(action)
+        elif isinstance(action, ClearAlarm):
+            self._link.keep(self._topics.topic(channels.ALARM, action.code), b"")
+        elif isinstance(action, Quarantine):
+            self._quarantine(action)
+        elif isinstance(action, Armed):
+            logger.info("armed for %s, p99.9 trigger to gate %.1f ms", action.model, action.p999_ms)
+        elif isinstance(action, Disarmed):
+            logger.warning("disarmed, every part is rejected: %s", "; ".join(action.reasons))
+        elif isinstance(action, LineStop):
+            logger.warning("line stop %s: %s", "requested" if action.on else "taken back", action.why)
+
+    def _alarm(self, action: RaiseAlarm) -> None:
+        alarm = Alarm(
+            sch=ALARM_SCHEMA,
+            station=self._config.station.station,
+            boot=self._boot,
+            code=action.code,
+            severity=action.severity,
+            text=action.text[:LINE_LENGTH],
+            remedy=action.remedy[:LINE_LENGTH],
+            since_us=self._clock.utc_us(),
+        )
+        self._link.keep(self._topics.topic(channels.ALARM, action.code), ALARM.encode(alarm))
+
+    def _quarantine(self, action: Quarantine) -> None:
+        self._suspects.append(SuspectRange(action.first, action.last, action.why[:WHY_LENGTH]))
+        while len(self._suspects) > MAX_RANGES:
+            del self._suspects[0]
+            self._forgotten += 1
+        notice = QuarantineNotice(
+            sch=QUARANTINE_SCHEMA,
+            station=self._config.station.station,
+            gate=self._config.station.gate,
+            ranges=list(self._suspects),
+            dropped=self._forgotten,
+            at_us=self._clock.utc_us(),
+        )
+        logger.error("quarantine: parts %d to %d: %s", action.first, action.last, action.why)
+        self._link.keep(self._topics.topic(channels.QUARANTINE), QUARANTINE_CODEC.encode(notice))
+
+    def __enter__(self) -> "GateProcess":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
