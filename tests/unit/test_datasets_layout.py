@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,16 +10,16 @@ from edge.errors import DataError
 from training.datasets import GOOD, open_dataset
 
 
-def draw(path, value=90, size=(40, 32)):
+def draw(path: Path, value: int = 90, size: tuple[int, int] = (40, 32)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (value, value, 30)).save(path)
     return path
 
 
-def mark(path, value=255, size=(40, 32), box=(4, 4, 12, 10)):
+def mark(path: Path, value: int = 255, size: tuple[int, int] = (40, 32)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     mask = Image.new("L", size, 0)
-    mask.paste(value, box)
+    mask.paste(value, (4, 4, 12, 10))
     mask.save(path)
     return path
 
@@ -72,7 +73,7 @@ def test_loco_layout_keeps_its_validation_and_reads_all_masks_and_the_table(loco
 
 
 def test_what_is_held_out_depends_on_seed_and_names_alone(mvtec, tmp_path):
-    def held(root, seed):
+    def held(root: Path, seed: int) -> list[str]:
         return [item.path.name for item in open_dataset(root, seed).validation]
 
     copy = tmp_path / "elsewhere" / "copy"
@@ -115,7 +116,7 @@ def test_test_alone_will_do_where_nothing_is_trained(mvtec):
         open_dataset(mvtec)
 
 
-def broken(kind, root):
+def broken(kind: str, root: Path) -> tuple[str, Path]:
     """Breaks a data set in one way and says what the message must name."""
     match kind:
         case "missing":

@@ -1,5 +1,6 @@
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,13 +21,13 @@ def picture(tmp_path):
     return path
 
 
-def mask_file(tmp_path, values, name="mask.png"):
+def mask_file(tmp_path: Path, values: np.ndarray, name: str = "mask.png") -> Path:
     path = tmp_path / name
-    Image.fromarray(np.asarray(values)).save(path)
+    Image.fromarray(values).save(path)
     return path
 
 
-def marked(height=48, width=64, value=255):
+def marked(height: int = 48, width: int = 64, value: int = 255) -> np.ndarray:
     values = np.zeros((height, width), np.uint8)
     values[10:20, 30:40] = value
     return values

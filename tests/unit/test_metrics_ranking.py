@@ -112,6 +112,8 @@ def test_auroc_interval_covers_the_true_area_about_as_often_as_it_says():
     inside = 0
     for _ in range(400):
         scores = np.concatenate([rng.normal(0, 1, 30), rng.normal(1.5, 1, 40)])
-        lower, upper = auroc_interval(auroc(scores, np.arange(70) >= 30), 30, 40)
+        area = auroc(scores, np.arange(70) >= 30)
+        assert area is not None
+        lower, upper = auroc_interval(area, 30, 40)
         inside += lower <= true <= upper
     assert 0.91 <= inside / 400 <= 0.99

@@ -48,22 +48,25 @@ class Page(HTMLParser):
 
     VOID = ("meta", "img", "input", "br", "link")
 
-    def __init__(self, text):
+    def __init__(self, text: str) -> None:
         super().__init__()
-        self.open, self.tags, self.words, self.urls = [], [], [], []
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.words: list[str] = []
+        self.urls: list[str | None] = []
         self.feed(text)
         self.close()
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.urls += [value for name, value in attrs if name in {"src", "href", "data", "xlink:href", "srcset"}]
         if tag not in self.VOID:
             self.open.append(tag)
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         self.words.append(data)
 
 
@@ -73,7 +76,7 @@ def test_the_page_is_whole_and_asks_the_network_for_nothing(evaluation):
     assert page.open == []
     assert page.tags.count("svg") == 3
     assert page.urls
-    assert all(url.startswith("data:image/jpeg;base64,") for url in page.urls)
+    assert all(url and url.startswith("data:image/jpeg;base64,") for url in page.urls)
     assert "link" not in page.tags
     assert not re.search(r"https?:|@import|url\(", text)
 
@@ -85,7 +88,7 @@ def test_names_are_escaped_wherever_they_appear(evaluation):
 
 
 def test_scores_in_the_script_cannot_end_it(evaluation):
-    block = re.search(r'<script type="application/json" id="scores">(.*?)</script>', render(evaluation)).group(1)
+    (block,) = re.findall(r'<script type="application/json" id="scores">(.*?)</script>', render(evaluation))
     scores = json.loads(block)
     assert list(scores) == ["good", "dent"]
     assert [len(values) for values in scores.values()] == [5, 3]
@@ -153,7 +156,7 @@ def test_cautions_say_what_weakens_the_figures(evaluation):
         assert words in said
 
 
-def bars(svg):
+def bars(svg: str) -> list[tuple[str, bool, float]]:
     return [
         (match["kind"], "wrong" in match["style"], float(match["low"]))
         for match in re.finditer(r'<rect class="(?P<style>[^"]*)"[^>]*data-low="(?P<low>[^"]*)" data-kind="(?P<kind>\w+)"', svg)
@@ -176,7 +179,7 @@ def test_the_score_axis_reaches_most_bad_parts(bad, high):
     charts.what_if_chart(groups)
 
 
-def polylines(svg):
+def polylines(svg: str) -> dict[str, list[tuple[float, ...]]]:
     return {
         match["style"]: [tuple(map(float, pair.split(","))) for pair in match["points"].split()]
         for match in re.finditer(r'<polyline class="(?P<style>[^"]*)" points="(?P<points>[^"]*)"', svg)
@@ -194,7 +197,7 @@ def test_what_if_curves_agree_with_counting():
         ):
             at = plot.px(limit)
             before = [y for x, y in lines[style] if x <= at][-1]
-            assert before == pytest.approx(plot.py(share), abs=0.11), (style, limit)
+            assert before == pytest.approx(plot.py(float(share)), abs=0.11), (style, limit)
 
 
 def test_roc_chart_without_good_parts_is_empty_and_many_types_are_one_line():

@@ -37,7 +37,7 @@ def colour_scores(train: Sequence[Item], test: Sequence[Item]) -> NDArray[np.flo
     known = colour_features(load_frames(train, SIDE_PX))
     seen = colour_features(load_frames(test, SIDE_PX))
     apart = (seen - known.mean(axis=0)) / (known.std(axis=0) + _LEVEL_FLOOR)
-    return np.sqrt(np.square(apart, dtype=np.float64).mean(axis=1))
+    return np.asarray(np.sqrt(np.square(apart, dtype=np.float64).mean(axis=1)), np.float64)
 
 
 def colour_auroc(data: Dataset) -> float | None:
