@@ -48,8 +48,11 @@ def find_regions(map_st: NDArray[np.float32], map_ae: NDArray[np.float32]) -> tu
     if not above.any():
         return ()
     labels, count = label(above)
+    peaks = np.zeros(count + 1, np.float32)
+    np.maximum.at(peaks, labels[above], combined[above])
     regions = []
-    for number in range(1, count + 1):
+    # Stable: of equal peaks the one that is met first in reading order leads, on every machine.
+    for number in np.argsort(-peaks[1:], kind="stable")[:MAX_REGIONS] + 1:
         rows, columns = np.nonzero(labels == number)
         values = combined[rows, columns]
         top = int(values.argmax())
@@ -57,9 +60,7 @@ def find_regions(map_st: NDArray[np.float32], map_ae: NDArray[np.float32]) -> tu
         x, w = _span(int(columns.min()), int(columns.max()), combined.shape[1])
         y, h = _span(int(rows.min()), int(rows.max()), combined.shape[0])
         regions.append(Region(x, y, w, h, float(values[top]), "st" if is_structural else "ae"))
-    # Position breaks ties, so that the same maps give the same list everywhere.
-    regions.sort(key=lambda region: (-region.peak, region.y, region.x))
-    return tuple(regions[:MAX_REGIONS])
+    return tuple(regions)
 
 
 def _span(first: int, last: int, cells: int) -> tuple[float, float]:
