@@ -36,6 +36,8 @@ SEND_S = 5.0  # a reader that takes nothing for so long is gone
 LIVE_INTERVAL_S = 0.1
 LIVE_BEAT_S = 1.0  # sent even when nothing changes, so that the page notices a dead connection
 MAX_LIVE = 12
+LIVE_BUFFER_BYTES = 128 * 1024  # the kernel would hold megabytes for a browser that has stopped reading
+DRAIN_BYTES = 256 * 1024
 STATIC = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
@@ -53,8 +55,7 @@ _SECURITY = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), interest-cohort=()",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 
 
@@ -176,6 +177,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _read(self) -> bool:
         """Read line and headers; False when the parser has answered already."""
+        self.command = ""
         self.raw_requestline = self.rfile.readline(MAX_LINE_BYTES + 1)
         if len(self.raw_requestline) > MAX_LINE_BYTES:
             raise _RefusedError(HTTPStatus.REQUEST_URI_TOO_LONG, f"expected a request line of at most {MAX_LINE_BYTES} bytes")
@@ -242,6 +244,7 @@ class Handler(BaseHTTPRequestHandler):
         if not site.enter_live():
             raise _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, f"expected at most {MAX_LIVE} open pages; close one")
         try:
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LIVE_BUFFER_BYTES)
             self._head(HTTPStatus.OK, "text/event-stream", None, head)
             known, quiet_s = 0, 0.0
             while not site.stopping.is_set():
@@ -265,14 +268,23 @@ class Handler(BaseHTTPRequestHandler):
         try:
             self.connection.settimeout(SEND_S)
             self._send(f"{refusal}\n".encode(), "text/plain; charset=utf-8", status=refusal.status, extra=extra)
+            if self.close_connection:
+                self._drain()
         except OSError as exc:
             logger.debug("%s: %s", self.client_address, exc)
             self.close_connection = True
 
+    def _drain(self) -> None:
+        """Take what the peer still sends, within bounds: closing on unread bytes resets the connection under our answer."""
+        self.connection.shutdown(socket.SHUT_WR)
+        self.connection.settimeout(0.2)
+        left = DRAIN_BYTES
+        while left > 0 and (chunk := self.connection.recv(16384)):
+            left -= len(chunk)
+
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """The parser's own refusals, in our form; what the peer sent is not repeated to it."""
         del message, explain
-        self.command = getattr(self, "command", None) or "GET"
         status = HTTPStatus(code)
         self._refuse(_RefusedError(status, status.phrase))
 

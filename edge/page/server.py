@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 MAX_CONNECTIONS = 48  # eight pages of six connections each
 REQUEST_DEADLINE_S = 10.0  # from the first byte of a request to its last
 CLOSE_DEADLINE_S = 2.0
+_POLL_S = 0.1  # how soon `close` is noticed, and how often slow senders are looked for
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 21\r\nRetry-After: 2\r\n"
     b"Connection: close\r\n\r\ntoo many connections\n"
@@ -73,7 +74,7 @@ class _Server(ThreadingHTTPServer):
                 self._open[request] = time.monotonic() if since else None
 
     def service_actions(self) -> None:
-        """Called four times a second: drop peers that send their request a byte at a time."""
+        """Called ten times a second: drop peers that send their request a byte at a time."""
         limit = time.monotonic() - REQUEST_DEADLINE_S
         with self._lock:
             slow = [request for request, since in self._open.items() if since is not None and since < limit]
@@ -136,8 +137,9 @@ class PageServer:
             raise ConfigError(f"page: expected a port of 0 to 65535, got {self._port}") from exc
         except OSError as exc:
             raise ConfigError(_bind_message(where, self._port, exc)) from exc
+        self._site.stopping.clear()
         self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.25}, name="page", daemon=True
+            target=self._server.serve_forever, kwargs={"poll_interval": _POLL_S}, name="page", daemon=True
         )
         self._thread.start()
         logger.info("page at %s", self.url)

@@ -49,11 +49,14 @@ def anomaly_map(mask: NDArray[np.uint8], level: float, rng: np.random.Generator)
     noise = rng.uniform(0.05, 0.4, (GRID, GRID)).astype(np.float32)
     if small.max() == 0:
         return noise
-    hill = np.asarray(Image.fromarray(small / small.max()).resize((GRID, GRID)), dtype=np.float32)
+    hill: NDArray[np.float32] = np.asarray(Image.fromarray(small / small.max()).resize((GRID, GRID)), dtype=np.float32)
     for _ in range(2):
         padded = np.pad(hill, 1, mode="edge")
-        hill = (padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:] + 2 * hill) / 6
-    return np.maximum(noise, hill / hill.max() * np.float32(level)).astype(np.float32)
+        hill = np.asarray(
+            (padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:] + 2 * hill) / 6, dtype=np.float32
+        )
+    scaled: NDArray[np.float32] = np.maximum(noise, hill / hill.max() * np.float32(level)).astype(np.float32)
+    return scaled
 
 
 def boxes(mask: NDArray[np.uint8], level: float, branch: str) -> tuple[Box, ...]:

@@ -42,7 +42,7 @@ const keepWishes = () => { try { localStorage.setItem("onbelt", JSON.stringify(w
 const dark = matchMedia("(prefers-color-scheme: dark)");
 function applyWishes() {
   document.documentElement.dataset.theme = wish.theme === "auto" ? (dark.matches ? "dark" : "light") : wish.theme;
-  setText(byId("theme"), `Theme: ${wish.theme}`);
+  setText(byId("theme"), `◐ ${wish.theme}`);
   for (const [id, on] of [["heat-on", wish.heat], ["boxes-on", wish.boxes], ["hold-on", wish.hold]]) byId(id).setAttribute("aria-pressed", String(on));
   byId("opacity").value = String(wish.opacity);
   byId("heat").style.opacity = String(wish.opacity / 100);
@@ -87,6 +87,7 @@ function receive(message) {
   shown.everyMs = message.every_ms;
   if (live.reset) {
     known.parts.clear(); known.order = [];
+    shown.loading = false; // a picture asked for before the connection broke may never come
     if (known.run && known.run !== live.run) { shown.fixedTo = null; shown.seq = null; }
     known.run = live.run;
     known.words = message.words || known.words;
@@ -99,11 +100,11 @@ function receive(message) {
   if (live.reset) known.order.sort((a, b) => a - b);
   known.rejects = live.rejects;
   known.kept = new Set(live.kept);
-  const keep = new Set(known.rejects);
-  // The chart's parts, the rejects at the side, and nothing else stay in memory.
-  while (known.order.length > STRIP + known.rejects.length) {
-    const seq = known.order.shift();
-    if (!keep.has(seq) && seq !== shown.fixedTo) known.parts.delete(seq);
+  // The chart's parts, the listed rejects, the part on the screen, and nothing else stay in memory.
+  if (known.order.length > STRIP + 50) {
+    known.order = known.order.slice(-STRIP);
+    const keep = new Set([...known.order, ...known.rejects, shown.seq, shown.fixedTo]);
+    for (const seq of known.parts.keys()) if (!keep.has(seq)) known.parts.delete(seq);
   }
   known.last = live;
   known.state = live.state || {};
@@ -198,9 +199,11 @@ function describe(part, isNew) {
   }
   setText(byId("did"), gateLine(part.gate));
   const held = shown.fixedTo === null && wish.hold && part.verdict !== "pass" && known.order[known.order.length - 1] !== part.seq;
-  byId("tag").hidden = shown.fixedTo === null && !held;
-  setText(byId("tag"), shown.fixedTo === null ? "held a moment" : `chosen part ${count(part.seq)} – not live`);
+  const idle = known.last && known.last.idle_s > IDLE_S && shown.fixedTo === null;
+  byId("tag").hidden = shown.fixedTo === null && !held && !idle;
+  setText(byId("tag"), shown.fixedTo !== null ? `chosen part ${count(part.seq)} – not live` : idle ? `last part, ${ago(known.last.idle_s)} ago` : "held a moment");
 }
+const ago = (seconds) => (seconds < 120 ? `${Math.floor(seconds)} s` : seconds < 7200 ? `${Math.floor(seconds / 60)} min` : `${Math.floor(seconds / 3600)} h`);
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const stamp = (us) => { const date = new Date(us / 1000); return `${date.toLocaleTimeString("en-GB")}.${String(date.getMilliseconds()).padStart(3, "0")}`; };
 function gateLine(gate) {
@@ -235,7 +238,7 @@ function counters(live) {
   setText(byId("n-all"), count(all));
   setText(byId("n-rate"), fixed(live.rate, 1));
   const idle = live.idle_s;
-  setText(byId("age"), idle === null ? "no part yet" : idle > IDLE_S ? `no part for ${idle < 120 ? `${Math.floor(idle)} s` : `${Math.floor(idle / 60)} min`}` : "live");
+  setText(byId("age"), idle === null ? "no part yet" : idle > IDLE_S ? `no part for ${ago(idle)}` : "live");
   const rows = [live.latency.infer, live.latency.verdict, live.latency.slack];
   rows.forEach((row, index) => {
     const cells = byId("times").rows[index].cells;
@@ -273,8 +276,8 @@ function station(state, live) {
   setText(byId("unarmed-why"), sentence(reasons.join("; ") || "no reason was given"));
   setText(byId("station"), [state.line, state.station].filter(Boolean).join(" / ") + (state.demo ? " (demo: simulated belt)" : ""));
   const model = state.model || {}, limit = model.limit || {};
-  const promise = !isNumber(limit.false_reject) ? "" : `at most ${+(limit.false_reject * 100).toPrecision(3)} % of good parts rejected, ` +
-    (limit.kind === "guarantee" ? `guaranteed with ${+(limit.confidence * 100).toPrecision(4)} % confidence` : "estimated, not guaranteed") + (isNumber(limit.n) ? ` (${count(limit.n)} good parts)` : "");
+  const promise = !isNumber(limit.false_reject) ? "" : `at most ${+(limit.false_reject * 100).toPrecision(3)}\u00a0% of good parts rejected, ` +
+    (limit.kind === "guarantee" ? `guaranteed with ${+(limit.confidence * 100).toPrecision(4)}\u00a0% confidence` : "estimated, not guaranteed") + (isNumber(limit.n) ? ` (${count(limit.n)} good parts)` : "");
   const facts = [
     ["Name", [model.name, isNumber(model.version) || typeof model.version === "string" ? `version ${model.version}` : ""].filter(Boolean).join(", ")],
     ["Kind", [model.model, model.precision].filter(Boolean).join(", ")],
@@ -289,12 +292,15 @@ function station(state, live) {
 }
 
 // ---------------------------------------------------------------- rejects
-let rejectsKey = "", rejectsAt = 0;
+let rejectsKey = "", rejectsAt = 0, rejectsTimer = 0;
 function drawRejects() {
   const key = `${known.run} ${known.rejects.join(" ")} ${shown.fixedTo}`;
-  // In a storm of rejects the row changes once a second: it is there to be clicked.
+  if (key === rejectsKey) return;
+  // In a storm of rejects the row changes twice a second at most: it is there to be clicked. A click itself is shown at once.
   const chosen = key.split(" ").pop() !== rejectsKey.split(" ").pop();
-  if (key === rejectsKey || (!chosen && performance.now() - rejectsAt < 1000)) return;
+  const wait = rejectsAt + 500 - performance.now();
+  clearTimeout(rejectsTimer);
+  if (!chosen && wait > 0) { rejectsTimer = setTimeout(drawRejects, wait); return; }
   rejectsKey = key; rejectsAt = performance.now();
   const list = byId("rejects");
   const old = new Map([...list.children].map((item) => [item.dataset.key, item]));
@@ -338,7 +344,7 @@ function thumb(seq, part, id) {
 // height, a part at a hundred times the limit still has its place.
 const TOP = 100, BEND = 0.22, FULL = 1 + BEND * Math.log(TOP);
 const rise = (value) => (value <= 1 ? Math.max(value, 0) : 1 + BEND * Math.log(Math.min(value, TOP))) / FULL;
-const TICKS = [[0.5, "½"], [1, "limit"], [3, "3 ×"], [10, "10 ×"], [100, "100 ×"]];
+const TICKS = [[0.5, "½"], [1, "limit"], [5, "5 ×"], [25, "25 ×"], [100, "100 ×"]];
 const chart = byId("chart");
 let plot = { left: 0, slot: 1, seqs: [] };
 function drawChart() {
