@@ -12,12 +12,13 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from edge.bundle.format import GOLDEN
 from edge.bundle.reader import Bundle
 from edge.commands._bundle import add_bundle_arguments, open_from, positive
 from edge.engine import open_engine
 from edge.engine.machine import this_machine
 from edge.engine.proof import GoldenResult, Percentiles, measure_inference, replay_golden
-from edge.errors import BundleError
+from edge.errors import BundleError, EngineError
 
 EXIT_FAILED = 3
 
@@ -34,15 +35,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check and report."""
     try:
-        bundle = open_from(args)
+        return _check(args)
     except BundleError as exc:
-        if args.json:
-            print(json.dumps({"bundle": str(args.bundle), "ok": False, "error": str(exc), "member": exc.member or None}))
-            return EXIT_FAILED
-        raise
+        if not args.json:
+            raise
+        print(json.dumps({"bundle": str(args.bundle), "ok": False, "error": str(exc), "member": exc.member or None}))
+        return EXIT_FAILED
+
+
+def _check(args: argparse.Namespace) -> int:
+    bundle = open_from(args)
     with open_engine(bundle, args.engine, args.threads) as engine:
         name = engine.name
-        golden = replay_golden(bundle, engine)
+        try:
+            golden = replay_golden(bundle, engine)
+        except EngineError as exc:
+            # The engine was built, so it is the model that fails on a frame it was made with.
+            raise BundleError(f"{bundle.path}: {GOLDEN}: a frame that must give scores gives none: {exc}", member=GOLDEN) from exc
         frames = [bundle.picture(one.picture) for one in bundle.golden]
         times = None if args.no_budget else measure_inference(engine, frames, args.frames)
     within = times is None or times.p99 <= bundle.manifest.budget_ms

@@ -99,8 +99,11 @@ def measure_inference(engine: Engine, frames: Sequence[NDArray[np.uint8]], n: in
 
 def percentiles_of(times_ns: NDArray[np.int64]) -> Percentiles:
     """Nearest-rank percentiles of (n,) times in nanoseconds; below 1000 times p999 is the largest of them."""
-    p50, p99, p999 = np.percentile(times_ns, (50, 99, 99.9), method="inverted_cdf") / 1e6
-    return Percentiles(float(p50), float(p99), float(p999), len(times_ns))
+    ordered = np.sort(times_ns)
+    n = len(ordered)
+    # In whole per mille: 0.999 * 1000 is not 999 in floating point, and would give the next rank.
+    p50, p99, p999 = (float(ordered[-(-n * permille // 1000) - 1]) / 1e6 for permille in (500, 990, 999))
+    return Percentiles(p50, p99, p999, n)
 
 
 def _as_tuple(scores: Scores) -> tuple[float, float, float, float]:
