@@ -63,7 +63,14 @@ class _Graph:
         return bytes(model.SerializeToString())
 
 
-def pdn_model(size: int = 64, *, int8: bool = False, weight_peak: int = 63, seed: int = 0) -> bytes:
+def pdn_model(
+    size: int = 64,
+    *,
+    int8: bool = False,
+    weight_peak: int = 63,
+    seed: int = 0,
+    channels: tuple[int, int, int, int] = CHANNELS,
+) -> bytes:
     """A patch description network of few channels with random weights: four convolutions, two poolings, two maps.
 
     Args:
@@ -71,6 +78,7 @@ def pdn_model(size: int = 64, *, int8: bool = False, weight_peak: int = 63, seed
         int8: quantize weights (per output channel) and activations (per tensor), symmetric.
         weight_peak: integer the largest weight of a channel becomes; 63 is 7 bits, 127 is 8.
         seed: of the weights.
+        channels: of the four convolutions; (128, 256, 256, 384) is a PDN-S of full width.
     """
     rng = np.random.default_rng(seed)
     graph = _Graph(size)
@@ -78,7 +86,7 @@ def pdn_model(size: int = 64, *, int8: bool = False, weight_peak: int = 63, seed
     x = graph.node("Transpose", x, perm=[0, 3, 1, 2])
     x = graph.node("Div", graph.node("Sub", x, graph.constant(np.float32(128))), graph.constant(np.float32(64)))
     inputs = 3
-    for layer, (outputs, kernel) in enumerate(zip(CHANNELS, KERNELS, strict=True)):
+    for layer, (outputs, kernel) in enumerate(zip(channels, KERNELS, strict=True)):
         gain = np.sqrt(2 / (inputs * kernel * kernel))
         weight = rng.normal(0, gain, (outputs, inputs, kernel, kernel)).astype(np.float32)
         bias = graph.constant(rng.normal(0, 0.1, outputs).astype(np.float32))
@@ -95,7 +103,7 @@ def pdn_model(size: int = 64, *, int8: bool = False, weight_peak: int = 63, seed
             x = graph.node("AveragePool", x, kernel_shape=[2, 2], strides=[2, 2])
         inputs = outputs
     square = graph.node("Mul", x, x)
-    halves = [graph.constant(np.arange(begin, begin + CHANNELS[-1] // 2)) for begin in (0, CHANNELS[-1] // 2)]
+    halves = [graph.constant(np.arange(begin, begin + channels[-1] // 2)) for begin in (0, channels[-1] // 2)]
     axis = graph.constant(np.array([1], np.int64))
     maps = [graph.node("ReduceMean", graph.node("Gather", square, half, axis=1), axis, keepdims=1) for half in halves]
     return graph.finish(*maps)
