@@ -22,13 +22,11 @@ MAX_U63 = 2**63 - 1  # what an SQLite integer and a Java long hold; at 1000 part
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}\Z")]
 # Text from scanners and recipes: printable ASCII without quote and backslash, so that its length on the wire is its length here.
 Text24 = Annotated[str, msgspec.Meta(pattern=r"^[ !#-\[\]-~]{0,24}\Z")]
-Text32 = Annotated[str, msgspec.Meta(pattern=r"^[ !#-\[\]-~]{0,32}\Z")]
 Text48 = Annotated[str, msgspec.Meta(pattern=r"^[ !#-\[\]-~]{0,48}\Z")]
-# Model and limit are named by the first 128 bits of their hash: nobody finds a second one, and a verdict must fit in 1 kB.
+# Hashes are given by their first 128 bits: nobody finds a second preimage, and a verdict must fit in 1 kB.
 Short = Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{32}\Z")]
 ModelRef = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,32}@sha256:[0-9a-f]{32}\Z")]
 Boot = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}\Z")]
-Sha256 = Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_U63)]
 Micros = Annotated[int, msgspec.Meta(ge=0, le=MAX_U63)]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from edge.wire.codec import Boot, Codec, Count, Micros, Name, Text24, Text32, Text48
+from edge.wire.codec import Boot, Codec, Count, Micros, Name, Text24, Text48
 
 BEAT_SCHEMA = "onbelt.beat/1"
 STATE_SCHEMA = "onbelt.state/1"
@@ -185,7 +185,7 @@ class Ack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gate: Name
     id: Annotated[str, msgspec.Meta(max_length=96)]
     trig: Count
-    part: Text32
+    part: Text24
     decision: Literal["pass", "reject", "hold"]
     why: Literal["verdict", "missing", "late", "stale-boot", "wrong-model", "no-token", "bad-mac", "disarmed"]
     slack_ms: float | None

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from edge.wire.codec import Codec, Count, Micros, Name, Text32
+from edge.wire.codec import Codec, Count, Micros, Name, Text24
 
 TRIGGER_SCHEMA = "onbelt.trigger/1"
 OUTPUT_SCHEMA = "onbelt.output/1"
@@ -28,7 +28,7 @@ class LineTrigger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     count: Count
     mono_us: Micros
     enc: Count = 0
-    part: Text32 = ""
+    part: Text24 = ""
 
 
 class GateOutput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

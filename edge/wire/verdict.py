@@ -18,10 +18,10 @@ import msgspec
 
 from edge.bundle.manifest import Manifest
 from edge.errors import ContractError
-from edge.wire.codec import Boot, Codec, Count, Micros, ModelRef, Name, Sha256, Short, Text24, Text32, Text48
+from edge.wire.codec import Boot, Codec, Count, Micros, ModelRef, Name, Short, Text24, Text48
 
 SCHEMA = "onbelt.verdict/1"
-GENESIS = "sha256:" + "0" * 64  # `prev` of a journal's first verdict
+GENESIS = "sha256:" + "0" * 32  # `prev` of a journal's first verdict
 MIN_MAC_KEY_BYTES = 16
 MAC_CHARS = 32  # HMAC-SHA256 truncated to 128 bits, as RFC 2104 section 5 allows
 
@@ -41,9 +41,10 @@ REASONS = {
     "camera": "the camera failed",
     "engine": "the inference engine failed",
     "journal": "the verdict journal cannot be written",
-    "not-armed": "the station is not armed: no living self-check, or it is starting, stopping or in fault",
+    "not-armed": "the station is not armed: no living self-check, or it is starting or in fault",
+    "stopping": "the station is being stopped",
     "frame-unfit": "the frame has a size or type the model cannot take",
-    "retrigger": "the trigger's number was not larger than the one before",
+    "stale": "the frame was exposed before its trigger or after the deadline: it may show another part",
 }
 
 Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
@@ -60,7 +61,7 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         trig: the trigger's number on the line, the same for box and gate: what a gate finds its slot by.
     """
 
-    id: Text32
+    id: Text24
     src: Literal["barcode", "encoder", "counter"]
     lot: Text24
     enc: Count
@@ -170,7 +171,7 @@ class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ctx: Context
     cam: Cam
     ev: Evidence | None
-    prev: Sha256
+    prev: Short
     hist: bool | msgspec.UnsetType = msgspec.UNSET
     mac: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")] | msgspec.UnsetType = msgspec.UNSET
 
@@ -249,8 +250,8 @@ def as_history(payload: bytes, key: bytes | None = None) -> bytes:
 
 
 def payload_hash(payload: bytes) -> str:
-    """What the next verdict carries as `prev`: the hash of the payload as journaled."""
-    return "sha256:" + hashlib.sha256(payload).hexdigest()
+    """What the next verdict carries as `prev`: the hash of the payload as journaled, its first 128 bits."""
+    return "sha256:" + hashlib.sha256(payload).hexdigest()[:32]
 
 
 def _seal(payload: bytes, key: bytes) -> bytes:
