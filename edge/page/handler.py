@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from edge import __version__
-from edge.page.live import WHYS, LiveView
+from edge.page.live import LiveView
 from edge.page.metrics import metrics_text
 from edge.page.pictures import Pictures
+from edge.page.rows import WHYS
 from edge.wire.verdict import REASONS
 
 if TYPE_CHECKING:
@@ -211,7 +212,8 @@ class Handler(BaseHTTPRequestHandler):
             self._send(text.encode(), "text/plain; version=0.0.4; charset=utf-8")
         elif path == "/healthz":
             snapshot = self._site.view.snapshot(self._site.view.revision)
-            self._send(msgspec.json.encode({"ok": True, "version": __version__, "idle_s": snapshot.idle_s}), "application/json")
+            health = {"ok": True, "version": __version__, "idle_s": snapshot.idle_s, "readers": self._site.readers}
+            self._send(msgspec.json.encode(health), "application/json")
         elif (match := _PICTURE.match(path)) is not None and (match[1], match[3]) in {("picture", "jpg"), ("heat", "png")}:
             self._picture(match[1], int(match[2]))
         else:

@@ -13,176 +13,25 @@ import threading
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.clock import Clock, SystemClock
+from edge.page.rows import VERDICTS, GateAckView, PartRow, PartView, Snapshot, gate_row, part_row
 from edge.page.stats import Histogram
 
-VERDICTS = ("pass", "reject", "invalid", "uncertain")
-DECISIONS = ("pass", "reject", "hold")
-# Why a gate did it, in words for the operator; the codes are those of the gate's ack.
-WHYS = {
-    "verdict": "by the verdict",
-    "missing": "no verdict came",
-    "late": "the verdict came too late",
-    "stale-boot": "the verdict was of an earlier start",
-    "wrong-model": "the verdict was of another model, limit or recipe",
-    "no-token": "the self-check has run out",
-    "bad-mac": "the verdict's seal is wrong",
-    "disarmed": "the station was not armed",
-    "other": "a reason this page does not know",
-}
-HEAT_FROM = 0.5  # of the limit: a map that stays below has nothing to draw
+__all__ = ["GateAckView", "LiveView", "PartView", "Picture", "Snapshot"]
 
 KEPT_PARTS = 600
 KEPT_RECENT_PICTURES = 12
 KEPT_REJECT_PICTURES = 12
 LISTED_REJECTS = 10  # two fewer than are kept: one may come while a browser fetches the last of them
 PICTURE_BYTES = 96 * 2**20  # a 5-megapixel RGB frame has 15 MB: six of those, on a box with 8 GB for everything
-MAX_REGIONS = 16
-MAX_TEXT = 120  # characters of any text that reaches the page from outside
 STATE_BYTES = 64 * 1024
 RATE_WINDOW_S = 10.0
-
-
-class RegionLike(Protocol):
-    """A box around an anomalous region (`edge.judge.Region`), in fractions of the picture."""
-
-    @property
-    def x(self) -> float:
-        """Left edge in [0, 1]."""
-        ...
-
-    @property
-    def y(self) -> float:
-        """Upper edge in [0, 1]."""
-        ...
-
-    @property
-    def w(self) -> float:
-        """Width in [0, 1]."""
-        ...
-
-    @property
-    def h(self) -> float:
-        """Height in [0, 1]."""
-        ...
-
-    @property
-    def peak(self) -> float:
-        """Largest anomaly in it, in units of the limit."""
-        ...
-
-    @property
-    def branch(self) -> str:
-        """Which map it was found in: "st" (structural) or "ae" (logical)."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class PartView:
-    """One judged part as the page shows it.
-
-    Attributes:
-        seq: the verdict's sequence number. part_id: the part's own number, or an empty string.
-        verdict: "pass", "reject", "invalid" or "uncertain". reasons: the verdict's reason codes.
-        cal: score/limit, 1.0 is the limit. p: p-value. st, ae, global_: the branches over their own limits. None: not judged.
-        infer_ms: time in the engine. slack_ms: time left to the deadline at publication, negative when late.
-        trig_us: wall clock of the trigger in microseconds UTC, a label.
-        pixels: (H, W, 3) uint8 RGB or None. Kept by reference: the caller must not write to it afterwards.
-        anomaly_map: (n, n) float32 in units of the limit or None. Kept by reference too.
-        regions: boxes in fractions of the picture.
-        verdict_ms: trigger to publication, milliseconds.
-    """
-
-    seq: int
-    part_id: str
-    verdict: str
-    reasons: tuple[str, ...]
-    cal: float | None
-    p: float | None
-    st: float | None
-    ae: float | None
-    global_: float | None
-    infer_ms: float | None
-    slack_ms: float | None
-    trig_us: int
-    pixels: NDArray[np.uint8] | None = None
-    anomaly_map: NDArray[np.float32] | None = None
-    regions: tuple[RegionLike, ...] = ()
-    verdict_ms: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.verdict not in VERDICTS:
-            raise ValueError(f"expected a verdict of {', '.join(VERDICTS)}, got {self.verdict!r} (seq {self.seq})")
-
-
-@dataclass(frozen=True, slots=True)
-class GateAckView:
-    """What a gate says it did with one part.
-
-    Attributes:
-        seq: the verdict's sequence number, or None when no verdict reached the gate.
-        decision: "pass" (opened), "reject" (kept closed) or "hold". why: "verdict", "missing", "late", "stale-boot",
-            "wrong-model", "no-token", "bad-mac" or "disarmed". Anything else is counted as "other": it comes from the network.
-        gate: which gate. slack_ms: time left when the verdict came. fired: the actuator moved. confirmed: a sensor saw it.
-    """
-
-    seq: int | None
-    decision: str
-    why: str
-    gate: str = ""
-    slack_ms: float | None = None
-    fired: bool | None = None
-    confirmed: bool | None = None
-
-
-class RegionRow(msgspec.Struct, frozen=True):
-    """A region on its way to the browser."""
-
-    x: float
-    y: float
-    w: float
-    h: float
-    peak: float
-    branch: str
-
-
-class GateRow(msgspec.Struct, frozen=True):
-    """A gate's decision on its way to the browser."""
-
-    decision: str
-    why: str
-    gate: str
-    slack_ms: float | None
-    fired: bool | None
-    confirmed: bool | None
-
-
-class PartRow(msgspec.Struct):
-    """A part's numbers on their way to the browser; `gate` arrives later than the rest."""
-
-    seq: int
-    part: str
-    verdict: str
-    reasons: tuple[str, ...]
-    cal: float | None
-    p: float | None
-    st: float | None
-    ae: float | None
-    global_: float | None = msgspec.field(name="global")
-    infer_ms: float | None
-    slack_ms: float | None
-    verdict_ms: float | None
-    trig_us: int
-    pic: bool
-    heat: bool
-    regions: tuple[RegionRow, ...]
-    gate: GateRow | None = None
 
 
 @dataclass(slots=True)
@@ -205,24 +54,6 @@ class Picture:
     def nbytes(self) -> int:
         """Memory it holds."""
         return sum(array.nbytes for array in (self.pixels, self.anomaly_map) if array is not None)
-
-
-class Snapshot(msgspec.Struct, frozen=True):
-    """What a reader gets: everything but the parts is whole, `parts` are those changed after the revision asked for."""
-
-    run: str
-    revision: int
-    reset: bool
-    parts: list[PartRow]
-    rejects: list[int]
-    kept: list[int]
-    counts: dict[str, int]
-    gate: dict[str, int]
-    rate: float
-    latency: dict[str, dict[str, float | None]]
-    uptime_s: float
-    idle_s: float | None
-    state: msgspec.Raw
 
 
 @dataclass(slots=True)
@@ -270,7 +101,7 @@ class LiveView:
         """Take a judged part. Waits for nobody; pixels and map are kept by reference."""
         # Rejects are what a person comes back to look at; an uncertain part is rejected by the gate as well.
         is_reject = part.verdict in {"reject", "uncertain"}
-        row = _row(part)
+        row = part_row(part)
         now_ns = self._clock.monotonic_ns()
         with self._lock:
             self._revision += 1
@@ -285,21 +116,19 @@ class LiveView:
                 self._keep_picture(part.seq, Picture(part.pixels, part.anomaly_map), is_reject=is_reject)
             totals = self._totals
             totals.verdicts[part.verdict] += 1
-            if part.infer_ms is not None:
-                totals.infer.add(part.infer_ms)
-            if part.verdict_ms is not None:
-                totals.verdict.add(part.verdict_ms)
-            if part.slack_ms is not None:
-                totals.slack.add(part.slack_ms)
+            if row.infer_ms is not None:
+                totals.infer.add(row.infer_ms)
+            if row.verdict_ms is not None:
+                totals.verdict.add(row.verdict_ms)
+            if row.slack_ms is not None:
+                totals.slack.add(row.slack_ms)
 
     def add_ack(self, ack: GateAckView) -> None:
         """Take what a gate did. An ack for a part no longer kept is counted only."""
-        decision = ack.decision if ack.decision in DECISIONS else "other"
-        why = ack.why if ack.why in WHYS else "other"
-        row = GateRow(decision, why, ack.gate[:MAX_TEXT], ack.slack_ms, ack.fired, ack.confirmed)
+        row = gate_row(ack)
         with self._lock:
             self._revision += 1
-            self._totals.gate[f"{decision}/{why}"] += 1
+            self._totals.gate[f"{row.decision}/{row.why}"] += 1
             kept = self._by_seq.get(ack.seq) if ack.seq is not None else None
             if kept is not None:
                 kept.row.gate = row
@@ -399,27 +228,6 @@ class LiveView:
         picture = self._pictures.pop(seq, None)
         if picture is not None:
             self._held_bytes -= picture.nbytes
-
-
-def _row(part: PartView) -> PartRow:
-    return PartRow(
-        seq=part.seq,
-        part=part.part_id[:MAX_TEXT],
-        verdict=part.verdict,
-        reasons=tuple(reason[:MAX_TEXT] for reason in part.reasons[:MAX_REGIONS]),
-        cal=part.cal,
-        p=part.p,
-        st=part.st,
-        ae=part.ae,
-        global_=part.global_,
-        infer_ms=part.infer_ms,
-        slack_ms=part.slack_ms,
-        verdict_ms=part.verdict_ms,
-        trig_us=part.trig_us,
-        pic=part.pixels is not None,
-        heat=part.anomaly_map is not None and bool((part.anomaly_map >= HEAT_FROM).any()),
-        regions=tuple(RegionRow(r.x, r.y, r.w, r.h, r.peak, r.branch) for r in part.regions[:MAX_REGIONS]),
-    )
 
 
 def _summary(hist: Histogram) -> dict[str, float | None]:

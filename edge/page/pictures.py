@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edge.anomaly_map import to_picture
-from edge.page.live import HEAT_FROM, LiveView
+from edge.page.live import LiveView
+from edge.page.rows import HEAT_FROM
 
 SHOWN_SIDE_PX = 720  # what a phone or a third of a shop-floor screen can show
 JPEG_QUALITY = 85

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from edge.page.live import GateAckView, LiveView, PartView
 from edge.page.server import PageServer
-from tests.conftest import skip_unless
+from tests.conftest import ROOT, skip_unless
 from tests.support.page_feed import STATE, Feed, Runner
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -169,6 +171,20 @@ def test_counters_advance_while_parts_run_and_the_screen_keeps_up(chromium: Any,
         assert script(chromium, "window.slow") < 400, "the page blocks"
     assert 20 < float(text(chromium, "n-rate")) <= 31
     chromium.find_element("id", "hold-on").click()
+
+
+def test_thirty_parts_a_second_cost_the_box_less_than_a_twentieth_of_a_core(chromium: Any) -> None:
+    command = [sys.executable, "-m", "tests.support.page_feed", "30", "8"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            chromium.get(process.stdout.readline().strip())
+            share = float(process.stdout.readline())
+        finally:
+            process.kill()
+            chromium.get("about:blank")
+    print(f"page at 30 parts/s with one browser: {100 * share:.1f} % of a core")
+    assert share < 0.05
 
 
 def test_a_reject_stays_on_the_screen_for_a_moment(chromium: Any, page: PageServer, feed: Feed) -> None:

@@ -1,9 +1,12 @@
 """Parts for the page: frames of the simulated belt with maps, scores and gate answers that fit them, deterministic by seed."""
 
+import json
+import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +14,8 @@ from PIL import Image
 
 from edge.belt import Part, render
 from edge.page.live import GateAckView, LiveView, PartView
+from edge.page.server import PageServer
+from edge.regions import Region
 
 GRID = 24  # cells of the map of a model with 128 px input
 STATE: dict[str, Any] = {
@@ -33,16 +38,6 @@ STATE: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
-    x: float
-    y: float
-    w: float
-    h: float
-    peak: float
-    branch: str
-
-
 def anomaly_map(mask: NDArray[np.uint8], level: float, rng: np.random.Generator) -> NDArray[np.float32]:
     """A map like the judge's: noise below half the limit, and a hill of this height where the mask is."""
     small = np.asarray(Image.fromarray(mask).resize((GRID + 8, GRID + 8), Image.Resampling.BOX), dtype=np.float32)[4:-4, 4:-4]
@@ -59,7 +54,7 @@ def anomaly_map(mask: NDArray[np.uint8], level: float, rng: np.random.Generator)
     return scaled
 
 
-def boxes(mask: NDArray[np.uint8], level: float, branch: str) -> tuple[Box, ...]:
+def boxes(mask: NDArray[np.uint8], level: float, branch: str) -> tuple[Region, ...]:
     """The box around what is marked."""
     rows, columns = np.nonzero(mask)
     if not len(rows):
@@ -67,7 +62,7 @@ def boxes(mask: NDArray[np.uint8], level: float, branch: str) -> tuple[Box, ...]
     side = mask.shape[0]
     x, y = max(0, columns.min() - 6) / side, max(0, rows.min() - 6) / side
     right, bottom = min(side, columns.max() + 7) / side, min(side, rows.max() + 7) / side
-    return (Box(float(x), float(y), float(right - x), float(bottom - y), level, branch),)
+    return (Region(float(x), float(y), float(right - x), float(bottom - y), level, branch),)
 
 
 class Feed:
@@ -165,3 +160,32 @@ class Runner:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(5)
+
+
+def serve(per_second: float, seconds: float) -> None:
+    """Serve a page in this process, print its address, and once a browser has come and so much time has passed, the CPU share.
+
+    Parts are drawn beforehand: what is measured is the view, the server and the encoding.
+    """
+    view = LiveView()
+    view.set_state(STATE)
+    feed = Feed(view, frames=8)
+    parts = [feed.part("logical" if index == 50 else "good") for index in range(100)]
+    with PageServer(view) as page:
+        print(page.url, flush=True)
+        seq, due, begun = feed.seq, time.monotonic(), (0.0, 0.0)
+        end = due + 60
+        while time.monotonic() < end:
+            due += 1 / per_second
+            time.sleep(max(0.0, due - time.monotonic()))
+            seq += 1
+            view.add_part(replace(parts[seq % len(parts)], seq=seq))
+            view.add_ack(GateAckView(seq, "pass", "verdict", "g1", 300.0, fired=False))
+            if begun == (0.0, 0.0) and json.loads(urlopen(page.url + "healthz", timeout=5).read())["readers"]:
+                begun = (time.monotonic(), time.process_time())
+                end = begun[0] + seconds
+        print((time.process_time() - begun[1]) / (time.monotonic() - begun[0]), flush=True)
+
+
+if __name__ == "__main__":
+    serve(float(sys.argv[1]), float(sys.argv[2]))

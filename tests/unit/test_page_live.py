@@ -14,14 +14,12 @@ from edge.page.live import (
     KEPT_RECENT_PICTURES,
     KEPT_REJECT_PICTURES,
     LISTED_REJECTS,
-    MAX_REGIONS,
-    MAX_TEXT,
-    VERDICTS,
     GateAckView,
     LiveView,
     PartView,
 )
-from tests.support.page_feed import Box
+from edge.page.rows import MAX_REGIONS, MAX_TEXT, VERDICTS
+from edge.regions import Region
 
 
 class StillClock:
@@ -158,7 +156,7 @@ def test_whatever_comes_the_bounds_hold_and_nothing_is_miscounted(parts, capacit
 def test_a_part_costs_the_inference_thread_less_than_a_tenth_of_a_millisecond():
     view = LiveView()
     pixels, heat = np.zeros((1944, 2592, 3), np.uint8), np.zeros((56, 56), np.float32)
-    regions = (Box(0.1, 0.1, 0.2, 0.2, 1.4, "ae"),) * 4
+    regions = (Region(0.1, 0.1, 0.2, 0.2, 1.4, "ae"),) * 4
     stop = threading.Event()
 
     def read() -> None:
@@ -214,9 +212,19 @@ def test_numbers_that_are_none_or_not_finite_reach_the_browser_as_null():
     assert (row["cal"], row["p"], row["infer_ms"]) == (None, None, None)
 
 
+def test_numpy_numbers_reach_the_browser_as_numbers():
+    view = LiveView()
+    one: Any = np.float32(1.5)
+    region = Region(one, one, one, one, one, "st")
+    view.add_part(part(1, cal=one, infer_ms=np.float64(9.5), regions=(region,)))
+    view.add_ack(GateAckView(1, "pass", "verdict", "g1", one + one))
+    row = msgspec.json.decode(msgspec.json.encode(view.snapshot()))["parts"][0]
+    assert (row["cal"], row["infer_ms"], row["regions"][0]["peak"], row["gate"]["slack_ms"]) == (1.5, 9.5, 1.5, 3.0)
+
+
 def test_text_and_regions_of_any_length_are_cut():
     view = LiveView()
-    regions = tuple(Box(0, 0, 1, 1, 2.0, "st") for _ in range(100))
+    regions = tuple(Region(0, 0, 1, 1, 2.0, "st") for _ in range(100))
     view.add_part(part(1, "reject", part_id="x" * 9999, reasons=tuple("r" * 9999 for _ in range(100)), regions=regions))
     assert len(msgspec.json.encode(view.snapshot().parts)) < MAX_REGIONS * (MAX_TEXT + 100) + 1000
 
