@@ -18,14 +18,14 @@ def test_a_cell_lies_where_its_patch_looks(cell):
         assert first <= where.min() or index == 0
         assert where.max() < last or index == N - 1
         if 0 < index < N - 1:
-            assert abs(where.mean() - (4 * index + 16.5)) <= 2.0
+            assert abs(where.mean() - (4 * index + 16.5)) <= 0.5
 
 
 def test_a_linear_map_stays_linear_at_any_size():
     ramp = np.tile(np.arange(N, dtype=np.float32), (N, 1))
     for width in (SIZE, 2 * SIZE, 300):
         picture = to_picture(ramp, SIZE, width)
-        expected = (np.arange(width) + 0.5) / width * (N + 8) - 4.5
+        expected = (np.arange(width) + 0.5) / width * (N + 8) - 4.125
         inside = (expected > 0.5) & (expected < N - 1.5)
         np.testing.assert_allclose(picture[64][inside], expected[inside], atol=1e-3)
 
