@@ -121,7 +121,7 @@ class GateProcess:
         return {
             "gate": self._config.station.gate,
             "counts": dict(sorted(self._gate.counts.items())),
-            "connects": self._link.reconnects,
+            "reconnects": self._link.reconnects,
             "dropped": self._link.dropped,
             "triggers_refused": self._wiring.refused,
             "max_turn_ms": round(self._max_turn_ms, 2),

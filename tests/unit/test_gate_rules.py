@@ -8,6 +8,8 @@ import pytest
 from edge.gate.actions import Action, Armed, ClearAlarm, Close, Disarmed, LineStop, Open, Quarantine, RaiseAlarm, SendAck
 from edge.gate.rules import Gate
 from edge.gate.settings import GateSettings
+from edge.wire.station import BEAT, BIRTH, STATE, STATUS
+from edge.wire.verdict import CODEC
 from tests.support.gate_messages import (
     BOOT,
     GATE,
@@ -250,7 +252,7 @@ def test_a_line_that_counts_from_the_beginning_disarms_until_the_station_starts_
     [
         ({"boot": OTHER_BOOT}, "stale-boot"),
         ({"model": OTHER_MODEL}, "wrong-model"),
-        ({"limit": "sha256:" + "00" * 32}, "wrong-model"),
+        ({"limit": "sha256:" + "00" * 16}, "wrong-model"),
         ({"recipe": "bottle@8"}, "wrong-model"),
         ({"token": "chk-0"}, "no-token"),
         ({"token": ""}, "no-token"),
@@ -651,3 +653,17 @@ def test_the_next_wake_is_the_next_decision(world):
 def test_impossible_times_are_refused():
     with pytest.raises(ValueError, match="gate_ms > lead_ms"):
         settings(gate_ms=30.0)
+
+
+def test_the_messages_of_these_tests_are_valid_on_the_wire():
+    for codec, message in (
+        (BIRTH, make_birth()),
+        (BEAT, make_beat(1)),
+        (STATE, make_state()),
+        (STATE, make_state(armed=False, token="none")),
+        (STATUS, make_status("offline")),
+        (CODEC, make_verdict(1)),
+        (CODEC, make_verdict(1, "invalid")),
+        (CODEC, make_verdict(1, model=OTHER_MODEL, boot=OTHER_BOOT)),
+    ):
+        assert codec.decode(codec.encode(message)) == message

@@ -1,0 +1,152 @@
+"""`onbelt gate` as a process on a real broker, with a line before it and a station that says what the test wants."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from edge.broker.launch import BrokerKind, BrokerProcess, wait_until
+from edge.gate.messages import QUARANTINE_CODEC
+from tests.support.gate_line import COMMISSIONING, D_MS, GateUnderTest
+from tests.support.gate_messages import OTHER_BOOT
+from tests.support.gate_station import GateStation
+
+VERDICTS = {0: "reject", 1: "pass", 2: "pass", 3: "pass", 4: "invalid", 5: "pass", 6: ""}
+
+
+def verdict_of(count: int) -> str:
+    return VERDICTS[count % 7]
+
+
+class Cell(NamedTuple):
+    broker: BrokerProcess
+    station: GateStation
+    gate: GateUnderTest
+
+
+@pytest.fixture(params=[BrokerKind.EMBEDDED, pytest.param(BrokerKind.MOSQUITTO, marks=pytest.mark.broker)], ids=lambda k: k.value)
+def cell(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cell]:
+    """Broker, station and gate, all up; the line stands still."""
+    with ExitStack() as stack:
+        broker = stack.enter_context(BrokerProcess(request.param, tmp_path))
+        station = GateStation(broker.port, verdict_of).start()
+        stack.callback(station.close)
+        gate = GateUnderTest(tmp_path, broker.port, lambda count: verdict_of(count) == "pass", station.address)
+        stack.callback(gate.close)
+        gate.start()
+        gate.wait_for_log("commissioning: 0 of")
+        yield Cell(broker, station, gate)
+
+
+def run_to(cell: Cell, count: int, timeout_s: float = 15.0) -> None:
+    assert wait_until(lambda: cell.gate.line.count >= count, timeout_s), f"the line stands at part {cell.gate.line.count}"
+
+
+def write_down(cell: Cell) -> None:
+    """What the station said goes into the line's book, as the journal would tell it."""
+    for count in range(1, cell.gate.line.count + 1):
+        if verdict_of(count):
+            cell.gate.line.book.verdict(count, verdict_of(count))
+
+
+def test_good_parts_pass_and_everything_else_is_ejected(cell):
+    cell.gate.line.start()
+    run_to(cell, 40)
+    figures = cell.gate.stop()
+    write_down(cell)
+    tally = cell.gate.line.book.tally()
+    good = sum(cell.gate.line.book.is_good(n) for n in range(1, cell.gate.line.count + 1))
+    assert tally.escapes == 0
+    assert tally.parts == cell.gate.line.count
+    # Part 6 of 7 never gets a verdict and puts the commissioning off until five in a row have one.
+    assert tally.good_passed >= good - 9
+    assert tally.good_passed + tally.good_lost + tally.false_rejects == good
+    assert wait_until(lambda: len(cell.station.acks) == cell.gate.line.count, 3.0)
+    assert [ack.trig for ack in cell.station.acks] == list(range(1, cell.gate.line.count + 1))
+    by_why = {why: sum(ack.why == why for ack in cell.station.acks) for why in ("verdict", "missing", "disarmed")}
+    assert sum(by_why.values()) == len(cell.station.acks)
+    assert 1 <= by_why["disarmed"] <= COMMISSIONING + 7
+    slacks = [ack.slack_ms for ack in cell.station.acks if ack.slack_ms is not None]
+    assert all(0 < slack < D_MS - 25 for slack in slacks)
+    assert figures["counts"]["opened"] == tally.good_passed  # type: ignore[index]
+
+
+def test_only_the_current_boot_opens(cell):
+    cell.gate.line.start()
+    run_to(cell, 20)
+    cell.station.judge = lambda _count: ""
+    old = cell.station.boot
+    cell.station.rise_again()
+    mark = cell.gate.line.count
+
+    def answer_as_the_dead(count: int) -> str:
+        if count > mark:
+            cell.station.send(count, "pass", boot=old)
+        return ""
+
+    cell.station.judge = answer_as_the_dead
+    time.sleep(1.0)
+    cell.gate.stop()
+    stale = [ack for ack in cell.station.acks if ack.why == "stale-boot"]
+    assert stale
+    assert not [ack for ack in cell.station.acks if ack.fired and OTHER_BOOT in ack.id]
+    assert not [ack for ack in cell.station.acks if ack.fired and ack.trig > mark]
+
+
+def test_silence_stops_the_line_and_recovery_starts_it_again(cell):
+    cell.gate.line.start()
+    run_to(cell, 20)
+    cell.station.judge = lambda _count: ""
+    assert wait_until(lambda: cell.gate.line.stopped, 5.0)
+    cell.station.judge = lambda _count: "pass"
+    stood_at = cell.gate.line.count
+    run_to(cell, stood_at + 12)
+    assert not cell.gate.line.stopped
+    cell.gate.stop()
+    assert any(code == "gate-g1-line-stop" for code in cell.station.alarms)
+    assert cell.station.alarms["gate-g1-line-stop"] == b""  # cleared
+    assert [ack for ack in cell.station.acks if ack.fired and ack.trig > stood_at]
+
+
+def test_a_reject_after_the_part_has_gone_is_quarantined(cell):
+    cell.gate.line.start()
+    run_to(cell, 25)
+    assert wait_until(lambda: any(ack.fired for ack in cell.station.acks), 5.0)
+    passed = next(ack for ack in cell.station.acks if ack.fired)
+    cell.station.send(passed.trig, "reject")
+    assert wait_until(lambda: bool(cell.station.quarantine), 3.0)
+    notice = QUARANTINE_CODEC.decode(cell.station.quarantine[-1])
+    assert (notice.ranges[0].first, notice.ranges[0].last) == (passed.trig, passed.trig)
+    assert "gate-g1-quarantine" in cell.station.alarms
+
+
+def test_print_config_and_wrong_files(tmp_path):
+    argv = [sys.executable, "-m", "edge.cli", "gate", "--config"]
+    example = Path(__file__).resolve().parents[2] / "docs" / "examples" / "gate.toml"
+    shown = subprocess.run([*argv, str(example), "--print-config"], capture_output=True, text=True, timeout=20, check=False)
+    assert shown.returncode == 0
+    assert "gate_ms = 300.0  # gate.toml" in shown.stdout
+    wrong = tmp_path / "gate.toml"
+    wrong.write_text(example.read_text().replace("gate_ms", "gatems"))
+    refused = subprocess.run([*argv, str(wrong)], capture_output=True, text=True, timeout=20, check=False)
+    assert refused.returncode == 2
+    assert "gatems" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_taken_port_is_said_in_one_line(cell, tmp_path):
+    argv = [sys.executable, "-m", "edge.cli", "gate", "--config", str(cell.gate.config)]
+    second = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+    assert second.returncode == 2
+    assert "is another gate running?" in second.stderr.splitlines()[-1]
+
+
+def test_figures_are_one_json_object(cell):
+    figures = cell.gate.stop()
+    assert json.loads(json.dumps(figures))["reconnects"] == 1
