@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edge.anomaly_map import BORDER_CELLS
 
 MAX_REGIONS = 8
+_FIRST_CELL = 33 / 2 / 4 - 0.5  # cells from the picture's edge to cell 0, whose 33 px patch is centred at 16.5 px (`to_picture`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,10 @@ def find_regions(map_st: NDArray[np.float32], map_ae: NDArray[np.float32]) -> tu
 
 
 def _span(first: int, last: int, cells: int) -> tuple[float, float]:
-    """Start and length of cells first..last as fractions; the grid lacks BORDER_CELLS on each side."""
+    """Start and length of cells first..last as fractions of a side, which is 2 * BORDER_CELLS cells longer than the grid."""
     side = cells + 2 * BORDER_CELLS
-    begin = 0 if first == 0 else first + BORDER_CELLS
-    end = side if last == cells - 1 else last + 1 + BORDER_CELLS
+    begin = 0.0 if first == 0 else first + _FIRST_CELL
+    end = float(side) if last == cells - 1 else last + 1 + _FIRST_CELL
     return begin / side, (end - begin) / side
 
 
