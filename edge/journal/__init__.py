@@ -1,0 +1,1 @@
+"""The verdict journal: durable before anything is published, chained by hashes, bounded."""
