@@ -1,0 +1,1 @@
+"""What says that a part stands before the camera: datagrams of the line, a timer, an MQTT command."""
