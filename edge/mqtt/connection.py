@@ -18,7 +18,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -38,7 +38,6 @@ MAX_INCOMING_BYTES = 64 * 1024
 # mosquitto grants a client 20 messages in flight unless configured otherwise; more would be a protocol error.
 IN_FLIGHT = 16
 _V5, _V311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
-_NAMES = {_V5: "5", _V311: "3.1.1"}
 _REMEDIES = {
     "Bad user name or password": "check mqtt.user and its password file",
     "Not authorized": "give this user access in the broker's ACL, or check mqtt.user and its password file",
@@ -93,7 +92,7 @@ class Connection:
         will: published by the broker when we vanish.
         subscriptions: (filter, qos) asked for after each connect.
         on_message: called for each received message.
-        on_change: called with (connected, why) after each change.
+        on_change: called with (connected, why) after each change of either, from the first failed attempt on.
         queue: messages that may wait beyond those in flight; 0 refuses them at once.
     """
 
@@ -122,11 +121,12 @@ class Connection:
         self._answered = threading.Event()
         self._ended = threading.Event()
         self._why = ""
-        self._cached: dict[int, Properties] = {}
+        self._cached: dict[int, Any] = {}
         self._kept: dict[str, bytes] = {}
         self._dirty: dict[str, None] = {}
         self._keeping = threading.Lock()
         self._logged: tuple[str, float] = ("", 0.0)
+        self._told: tuple[bool, str] = (False, "")
         self._thread = threading.Thread(target=self._run, name=f"mqtt-{client_id}", daemon=True)
         self.reconnects = 0
         self.refused = 0  # messages not taken: disconnected, or queue full
@@ -137,9 +137,9 @@ class Connection:
         return self._connected
 
     @property
-    def protocol(self) -> str:
+    def protocol(self) -> Literal["5", "3.1.1"]:
         """Protocol in use or tried next: "5" or "3.1.1"."""
-        return _NAMES[self._protocol]
+        return "5" if self._protocol == _V5 else "3.1.1"
 
     @property
     def why(self) -> str:
@@ -203,6 +203,7 @@ class Connection:
                 return
             self._why = why
             self._tell_failure(why)
+            self._tell_change(why)
             if accepted and time.monotonic() - began > LAST_BACKOFF_S:
                 backoff = FIRST_BACKOFF_S
             if not accepted and self._broker.protocol == "auto":
@@ -232,12 +233,10 @@ class Connection:
         except (OSError, ValueError) as exc:
             return accepted, _reason(exc)
         finally:
-            was, self._connected = self._connected or accepted, False
+            self._connected = False
             self._client = None
             if client is not None:
                 _leave(client, politely=self._stop.is_set())
-            if was and self._on_change is not None:
-                self._on_change(False, self._why or "closed")
         return accepted, self._why or "connection lost"
 
     def _make_client(self) -> paho.Client:
@@ -267,7 +266,7 @@ class Connection:
     def _connect_options(self) -> dict[str, Any]:
         if self._protocol != _V5:
             return {}
-        properties = Properties(PacketTypes.CONNECT)
+        properties = _new_properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = 0  # the broker stores no live verdict
         properties.MaximumPacketSize = MAX_INCOMING_BYTES
         return {"clean_start": True, "properties": properties}
@@ -280,12 +279,16 @@ class Connection:
         with self._keeping:
             self._dirty = dict.fromkeys(self._kept)
         self._publish_kept()
-        if self._on_change is not None:
-            self._on_change(True, "")
+        self._tell_change("")
+
+    def _tell_change(self, why: str) -> None:
+        now = (self._connected, why)
+        if self._on_change is not None and now != self._told:
+            self._on_change(*now)
+        self._told = now
 
     def _switch_protocol(self, why: str) -> None:
-        # A broker that knows 3.1.1 only says so, hangs up, or (amqtt) falls silent.
-        if any(sign in why for sign in ("protocol version", "closed the connection", "Unspecified", "no answer to CONNECT")):
+        if _is_about_protocol(why):
             self._protocol = _V311 if self._protocol == _V5 else _V5
 
     def _tell_failure(self, why: str) -> None:
@@ -322,7 +325,7 @@ class Connection:
             self._on_message(
                 Incoming(
                     message.topic,
-                    message.payload,
+                    bytes(message.payload),
                     message.retain,
                     getattr(properties, "ResponseTopic", ""),
                     getattr(properties, "CorrelationData", b""),
@@ -344,12 +347,12 @@ class Connection:
                     return
                 del self._dirty[topic]
 
-    def _properties(self, expiry_s: int, correlation: bytes) -> Properties | None:
+    def _properties(self, expiry_s: int, correlation: bytes) -> Any:
         if self._protocol != _V5:
             return None
         if expiry_s in self._cached and not correlation:
             return self._cached[expiry_s]
-        properties = Properties(PacketTypes.PUBLISH)
+        properties = _new_properties(PacketTypes.PUBLISH)
         properties.ContentType = "application/json"
         if expiry_s:
             properties.MessageExpiryInterval = expiry_s
@@ -360,7 +363,7 @@ class Connection:
         return properties
 
 
-def probe(broker: Broker, client_id: str, timeout_s: float = 5.0) -> str:
+def probe(broker: Broker, client_id: str, timeout_s: float = 10.0) -> str:
     """Connect once and leave again.
 
     Returns:
@@ -369,15 +372,30 @@ def probe(broker: Broker, client_id: str, timeout_s: float = 5.0) -> str:
     Raises:
         BrokerError: it does not answer or refuses us.
     """
-    changed = threading.Event()
-    connection = Connection(broker, client_id, on_change=lambda _connected, _why: changed.set())
+    settled = threading.Event()
+
+    def on_change(connected: bool, why: str) -> None:
+        # Another protocol is tried next after such an answer; anything else is final.
+        if connected or broker.protocol != "auto" or not _is_about_protocol(why):
+            settled.set()
+
+    connection = Connection(broker, client_id, on_change=on_change)
     connection.start()
     try:
-        if not changed.wait(timeout_s) or not connection.connected:
+        if not settled.wait(timeout_s) or not connection.connected:
             raise BrokerError(f"{broker}: {connection.why}; is the broker running there, and does it know this user?")
         return connection.protocol
     finally:
         connection.close(0.2)
+
+
+def _is_about_protocol(why: str) -> bool:
+    # A broker that knows 3.1.1 only says so, hangs up, or (amqtt) falls silent.
+    return any(sign in why for sign in ("protocol version", "closed the connection", "Unspecified", "no answer to CONNECT"))
+
+
+def _new_properties(packet: int) -> Any:
+    return Properties(packet)  # type: ignore[no-untyped-call]  # paho leaves this class untyped
 
 
 def _outstanding(client: paho.Client) -> bool:

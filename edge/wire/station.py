@@ -31,6 +31,8 @@ Token = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9-]{0,32}\Z")]
 # OPC 40100-1 (machine vision), the states of its vision state machine.
 OpcState = Literal["Preoperational", "Initialized", "Ready", "SingleExecution", "ContinuousExecution", "Error", "Halted"]
 
+CameraName = Literal["online", "offline", "frozen", "degraded"]
+
 
 class Beat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Ten times a second: the station lives, and whether its verdicts count.
@@ -152,7 +154,7 @@ class CameraState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sch: str
     station: Name
     camera: Name
-    state: Literal["online", "offline", "frozen", "degraded"]
+    state: CameraName
     detail: Line
     since_us: Micros
 

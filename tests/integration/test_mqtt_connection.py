@@ -82,7 +82,7 @@ def test_publishes_and_confirms(mosquitto, protocol):
 def test_retained_values_survive_a_broker_restart_newest_only(tmp_path):
     first = start_mosquitto(tmp_path)
     changes = []
-    connection = make(first, on_change=lambda up, why: changes.append(up))
+    connection = make(first, on_change=lambda up, why: changes.append((up, why)))
     second = None
     try:
         connection.keep("s/state", b"1")
@@ -103,7 +103,10 @@ def test_retained_values_survive_a_broker_restart_newest_only(tmp_path):
         assert late.wait_for(lambda got: got)
         assert [(m.topic, m.payload) for m in late.got] == [("s/state", b"3")]
         late.close()
-        assert changes == [True, False, True]
+        assert [up for up, _ in changes][:2] == [True, False]
+        assert changes[-1] == (True, "")
+        assert not any(up for up, _ in changes[1:-1])
+        assert len(changes) == len({why for _, why in changes}) + 1, "each cause is told once"
     finally:
         connection.close()
         if second:
@@ -221,6 +224,17 @@ def test_bad_password_is_said_plainly(tmp_path, caplog):
         assert "right" not in repr(Broker("h", 1, user="box", password="right"))
     finally:
         stop_process(process)
+
+
+def test_a_failed_start_is_told_once():
+    changes = []
+    connection = Connection(Broker("127.0.0.1", free_port()), "p", on_change=lambda up, why: changes.append((up, why)))
+    connection.start()
+    time.sleep(1.0)
+    connection.close()
+    assert len(changes) == 1
+    assert not changes[0][0]
+    assert "refused" in changes[0][1]
 
 
 def test_nobody_listens():

@@ -1,0 +1,1 @@
+"""The daemon: trigger, frame, score, verdict, journal, broker; each stage a pure step and a thin loop around it."""

@@ -1,0 +1,67 @@
+"""From configuration to parts: which camera, which trigger, which model. Each failure says what to do."""
+
+from pathlib import Path
+
+from edge.bundle.reader import Bundle, open_bundle
+from edge.bundle.signing import TrustStore, default_trust
+from edge.camera.base import Camera
+from edge.camera.folder import FolderCamera
+from edge.clock import Clock
+from edge.daemon.compose import Identity, check_room
+from edge.daemon.config import StationConfig
+from edge.engine import open_engine
+from edge.engine.base import Engine
+from edge.judge import Judge
+from edge.trigger.base import TriggerSource
+from edge.trigger.command import CommandTrigger
+from edge.trigger.timer import TimerTrigger
+from edge.trigger.udp import UdpTrigger
+from edge.wire.verdict import references
+
+
+def load_bundle(config: StationConfig) -> Bundle:
+    """Open and verify the model file. Raises BundleError, SignatureError, ConfigError."""
+    folders = config.trust_folders()
+    trust = TrustStore.from_folders(folders) if folders else default_trust()
+    return open_bundle(Path(config.model.bundle), trust)
+
+
+def make_camera(config: StationConfig) -> Camera:
+    """The camera of the configuration, not opened yet."""
+    camera = config.camera
+    if camera.kind == "folder":
+        return FolderCamera(Path(camera.folder.path), loop=camera.folder.loop)
+    from edge.camera.belt import BeltCamera
+
+    return BeltCamera(product=camera.belt.product, seed=camera.belt.seed)
+
+
+def make_trigger(config: StationConfig, clock: Clock) -> TriggerSource:
+    """The source of triggers of the configuration, not opened yet. Raises ConfigError."""
+    if config.trigger.kind == "timer":
+        return TimerTrigger(config.trigger.period_ms, clock)
+    if config.trigger.kind == "mqtt":
+        return CommandTrigger()
+    return UdpTrigger(*config.listen_address())
+
+
+def make_engine(config: StationConfig, bundle: Bundle) -> Engine:
+    """Build the engine; call it in the thread that will use it. Raises EngineError, BundleError."""
+    return open_engine(bundle, config.model.engine, config.model.threads or None)
+
+
+def make_judge(config: StationConfig, bundle: Bundle) -> Judge:
+    """The judge of this model. Raises ConfigError."""
+    band = config.model.uncertain_band
+    return Judge(bundle.manifest, (band[0], band[1]) if band else None)
+
+
+def make_identity(config: StationConfig, bundle: Bundle, boot: str, key: bytes | None) -> Identity:
+    """What is the same on every verdict. Raises ConfigError: the names are too long together."""
+    model, recipe, limit = references(bundle.manifest, bundle.sha256)
+    station = config.station
+    who = Identity(
+        station.station, boot, station.gate, station.lot, config.camera.id, config.deadline.valid_ms, model, recipe, limit, key
+    )
+    check_room(who)
+    return who

@@ -1,0 +1,265 @@
+"""station.toml: every key with its unit, its default and the reason for it. `edge.daemon.configfile` reads and prints the file.
+
+The file holds no secrets: it names their files, or they come from the service manager's credentials (`mqtt.password`,
+`verdict.key`). Paths are relative to the file's own folder.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from edge.errors import ConfigError
+from edge.mqtt.settings import Broker, read_secret
+from edge.wire.codec import Name, Text24
+from edge.wire.topics import DEFAULT_PREFIX, Topics
+from edge.wire.verdict import MIN_MAC_KEY_BYTES
+
+MAC_CREDENTIAL = "verdict.key"
+PASSWORD_CREDENTIAL = "mqtt.password"  # noqa: S105 - a name
+
+Doc = msgspec.Meta
+Port = Annotated[int, Doc(ge=0, le=65535)]
+
+
+class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where this is: the levels of every topic, ISA-95 order."""
+
+    site: Annotated[Name, Doc(description="plant")]
+    area: Annotated[Name, Doc(description="hall or department")]
+    line: Annotated[Name, Doc(description="production line")]
+    station: Annotated[Name, Doc(description="this station; also the first part of every verdict's id")]
+    gate: Annotated[Name, Doc(description="the gate its verdicts go to")] = "g1"
+    prefix: Annotated[str, Doc(description="what every topic begins with")] = DEFAULT_PREFIX
+    lot: Annotated[Text24, Doc(description="lot or order written on every verdict; empty for none")] = ""
+
+
+class Folder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """camera.kind = "folder": pictures from files, one per trigger, in the order of their names."""
+
+    path: Annotated[str, Doc(description="folder of PNG, JPEG, BMP or TIFF pictures; subfolders are not entered")] = ""
+    loop: Annotated[bool, Doc(description="begin again after the last picture; false: no more frames then")] = True
+
+
+class Belt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """camera.kind = "belt": the simulated belt, with a knob for every fault a camera has."""
+
+    product: Annotated[str, Doc(description="what runs on the belt: vials, harness or glass")] = "vials"
+    seed: Annotated[int, Doc(ge=0, description="the same seed gives the same parts, pixel by pixel")] = 1
+
+
+class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The camera over the belt."""
+
+    kind: Annotated[Literal["belt", "folder"], Doc(description="belt (simulated) or folder (picture files)")] = "belt"
+    id: Annotated[Name, Doc(description="its name in camera/{id}/state and in every verdict")] = "c1"
+    early_ms: Annotated[
+        float, Doc(ge=0.0, description="ms a frame may begin before its trigger's stamp; earlier ones show another part")
+    ] = 20.0
+    belt: Belt = Belt()
+    folder: Folder = Folder()
+
+
+class Trigger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What says that a part stands before the camera."""
+
+    kind: Annotated[
+        Literal["udp", "timer", "mqtt"],
+        Doc(description="udp (datagrams of the line), timer (a fixed rate, for trials) or mqtt (cmd/trigger)"),
+    ] = "udp"
+    listen: Annotated[str, Doc(description="host:port of kind udp; loopback, since datagrams carry no proof of their sender")] = (
+        "127.0.0.1:47101"
+    )
+    clock: Annotated[
+        Literal["shared", "arrival"],
+        Doc(description="shared: the stamp is this machine's CLOCK_MONOTONIC; arrival: the time it arrives counts"),
+    ] = "shared"
+    period_ms: Annotated[float, Doc(gt=0.0, description="ms between triggers of kind timer")] = 1000.0
+
+
+class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What judges."""
+
+    bundle: Annotated[str, Doc(description="the signed model file, NAME.onbelt")]
+    trust: Annotated[
+        list[str], Doc(max_length=8, description="folders of trusted keys (*.pub); empty: shipped, ~/.config/onbelt, /etc/onbelt")
+    ] = []
+    engine: Annotated[Literal["auto", "openvino", "onnxruntime"], Doc(description="auto takes the first that runs the model")] = (
+        "auto"
+    )
+    threads: Annotated[int, Doc(ge=0, le=256, description="CPU threads of the engine; 0 takes every core it may use")] = 0
+    uncertain_band: Annotated[
+        list[float],
+        Doc(max_length=2, description="[low, high] around 1.0 in units of the limit: verdict uncertain inside; empty for none"),
+    ] = []
+    budget_ms: Annotated[
+        float, Doc(ge=0.0, description="ms; engine p99 above which the station does not arm; 0 takes the bundle's own")
+    ] = 0.0
+    check_valid_h: Annotated[
+        float, Doc(gt=0.0, le=168.0, description="hours a self-check counts; it is renewed in pauses from half of that on")
+    ] = 8.0
+    keep_warm_s: Annotated[
+        float, Doc(ge=0.0, description="s without parts after which a golden frame keeps caches and clocks warm; 0 never")
+    ] = 1.0
+
+
+class Deadline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The time a verdict has."""
+
+    valid_ms: Annotated[float, Doc(gt=0.0, le=60_000.0, description="ms after the trigger until which a verdict is valid")]
+    give_up_ms: Annotated[
+        float, Doc(ge=0.0, description="ms after the trigger when an unfinished part is answered invalid; 0: 90 % of valid_ms")
+    ] = 0.0
+
+
+class Mqtt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The broker."""
+
+    host: Annotated[str, Doc(min_length=1, description="name or address")] = "127.0.0.1"
+    port: Annotated[int, Doc(ge=1, le=65535, description="TCP port; 8883 is usual with TLS")] = 1883
+    protocol: Annotated[
+        Literal["auto", "5", "3.1.1"], Doc(description="auto: 5, and 3.1.1 where the broker does not know it")
+    ] = "auto"
+    keepalive_s: Annotated[
+        int, Doc(ge=1, le=600, description="s of silence after which either side gives the other up; the will comes 1.5 x later")
+    ] = 5
+    user: Annotated[str, Doc(description="user name; empty connects without one")] = ""
+    password: Annotated[
+        str, Doc(description="file with the password, mode 0600; empty: the service manager's credential mqtt.password")
+    ] = ""
+    tls: Annotated[bool, Doc(description="encrypt, and check the broker's certificate (no switch turns that off)")] = False
+    ca: Annotated[str, Doc(description="file of the CA that signed the broker's certificate; empty: the system's")] = ""
+    cert: Annotated[str, Doc(description="our own certificate, for mutual TLS")] = ""
+    key: Annotated[str, Doc(description="its private key")] = ""
+
+
+class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A MAC on every verdict, for gates that ask for one."""
+
+    enabled: Annotated[bool, Doc(description="seal verdicts with HMAC-SHA256")] = False
+    mac_key: Annotated[
+        str, Doc(description="file with the key, at least 16 bytes, mode 0600; empty: the credential verdict.key")
+    ] = ""
+
+
+class Page(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The live page."""
+
+    enabled: Annotated[bool, Doc(description="serve it")] = True
+    host: Annotated[str, Doc(description="address to listen on; it has no log-in, so this machine only")] = "127.0.0.1"
+    port: Annotated[Port, Doc(description="TCP port; 0 takes a free one and logs it")] = 8080
+    allowed_hosts: Annotated[list[str], Doc(max_length=16, description="further names it is reached by")] = []
+
+
+class Journal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where every verdict is written before it is published."""
+
+    path: Annotated[str, Doc(description="database file on a local disk; two stations never share one")] = (
+        "/var/lib/onbelt/journal.db"
+    )
+    max_mb: Annotated[
+        float,
+        Doc(ge=1.0, le=1_000_000.0, description="MB on the disk, reserved at start; about 800 verdicts each, oldest go first"),
+    ] = 256.0
+
+
+class Clock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What sets the wall clock."""
+
+    source: Annotated[
+        Literal["auto", "ptp"], Doc(description="auto asks the kernel: ntp or free; ptp where PTP disciplines the system clock")
+    ] = "auto"
+
+
+class Process(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The daemon as a process."""
+
+    priority: Annotated[
+        int, Doc(ge=0, le=49, description="real-time priority of the inference thread (SCHED_FIFO); 0 leaves it ordinary")
+    ] = 0
+
+
+class StationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    station: Station
+    model: Model
+    deadline: Deadline
+    camera: Camera = Camera()
+    trigger: Trigger = Trigger()
+    mqtt: Mqtt = Mqtt()
+    seal: Seal = Seal()
+    page: Page = Page()
+    journal: Journal = Journal()
+    clock: Clock = Clock()
+    process: Process = Process()
+
+    def check(self) -> None:
+        """What holds between keys.
+
+        Raises:
+            ConfigError: the text names the keys.
+        """
+        self.topics()
+        valid, give_up = self.deadline.valid_ms, self.deadline.give_up_ms
+        if give_up >= valid:
+            raise ConfigError(f"deadline.give_up_ms: expected less than deadline.valid_ms = {valid:g}, got {give_up:g}")
+        if self.model.uncertain_band and len(self.model.uncertain_band) != 2:
+            raise ConfigError(f"model.uncertain_band: expected [low, high] or [], got {self.model.uncertain_band}")
+        if self.camera.kind == "folder" and not self.camera.folder.path:
+            raise ConfigError("camera.folder.path: expected a folder of pictures, since camera.kind is folder")
+        if bool(self.mqtt.cert) != bool(self.mqtt.key):
+            raise ConfigError("mqtt.cert and mqtt.key: expected both or none")
+        if (self.mqtt.ca or self.mqtt.cert) and not self.mqtt.tls:
+            raise ConfigError("mqtt.ca and mqtt.cert have no effect while mqtt.tls = false; switch it on or remove them")
+        if self.mqtt.password and not self.mqtt.user:
+            raise ConfigError("mqtt.password: expected mqtt.user beside it; a password alone is not sent")
+        self.listen_address()
+
+    @property
+    def give_up_ms(self) -> float:
+        """When an unfinished part is answered `invalid`, ms after its trigger."""
+        # A tenth of the time is what journal and broker took at worst here (p99.9 of 9 ms for the disk, 1 ms for the way).
+        return self.deadline.give_up_ms or 0.9 * self.deadline.valid_ms
+
+    def topics(self) -> Topics:
+        """The station's topics. Raises ConfigError."""
+        where = self.station
+        return Topics(where.site, where.area, where.line, where.station, where.prefix)
+
+    def listen_address(self) -> tuple[str, int]:
+        """Host and port for trigger datagrams. Raises ConfigError."""
+        host, _, port = self.trigger.listen.rpartition(":")
+        if not host or not port.isdigit() or int(port) > 65535:
+            raise ConfigError(f"trigger.listen: expected host:port such as 127.0.0.1:47101, got {self.trigger.listen!r}")
+        host = host.strip("[]")
+        if self.trigger.clock == "shared" and host not in {"127.0.0.1", "::1", "localhost"}:
+            raise ConfigError(
+                f'trigger.listen: expected a loopback address with trigger.clock = "shared", got {host}: stamps of another '
+                'machine\'s clock say nothing here; use 127.0.0.1, or trigger.clock = "arrival"'
+            )
+        return host, int(port)
+
+    def broker(self) -> Broker:
+        """The broker, with the password read from its file or from the service manager's credentials. Raises ConfigError."""
+        mqtt = self.mqtt
+        password = read_secret(PASSWORD_CREDENTIAL, mqtt.password).decode(errors="replace") if mqtt.user else ""
+        return Broker(
+            mqtt.host, mqtt.port, mqtt.protocol, mqtt.keepalive_s, mqtt.user, password, mqtt.tls, mqtt.ca, mqtt.cert, mqtt.key
+        )
+
+    def mac_key(self) -> bytes | None:
+        """The key verdicts are sealed with, None when they are not. Raises ConfigError: missing or too short."""
+        if not self.seal.enabled:
+            return None
+        key = read_secret(MAC_CREDENTIAL, self.seal.mac_key)
+        if len(key) < MIN_MAC_KEY_BYTES:
+            raise ConfigError(
+                f"seal.enabled: expected a key of at least {MIN_MAC_KEY_BYTES} bytes, got {len(key)}; name its file in "
+                f"seal.mac_key, or add LoadCredential={MAC_CREDENTIAL}:/etc/onbelt/credentials/{MAC_CREDENTIAL} to the service"
+            )
+        return key
+
+    def trust_folders(self) -> list[Path]:
+        """Folders of trusted keys named in the file."""
+        return [Path(folder) for folder in self.model.trust]

@@ -1,0 +1,321 @@
+"""The daemon: makes the parts, starts one thread per stage, ends them in the right order.
+
+    trigger ──> intake ──> [2] ──> capture ──> [1] ──> inference ──> [32] ──> publisher ──> journal, broker, page
+                                                                       ^
+    pulse: beats, gives up overdue parts, feeds the watchdog ──────────┘       backfill: journal ──> verdict-late
+
+A thread that ends with an error nobody expected ends the daemon: the supervisor starts it anew, and until then the gate hears
+no beat and stays shut.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from edge.bundle.reader import Bundle
+from edge.camera.base import Camera
+from edge.clock import Clock, SystemClock
+from edge.daemon import build
+from edge.daemon.announce import Announcer, will
+from edge.daemon.backfill import Backfill
+from edge.daemon.boot import new_boot
+from edge.daemon.capture import Capture
+from edge.daemon.config import StationConfig
+from edge.daemon.figures import Facts, Figures
+from edge.daemon.framecheck import FrameCheck
+from edge.daemon.inbox import Inbox
+from edge.daemon.inference import Inference
+from edge.daemon.intake import Intake
+from edge.daemon.ledger import Answers, Ledger
+from edge.daemon.notify import Notifier
+from edge.daemon.parts import Outcome, Shot, Ticket
+from edge.daemon.phase import Phase, Snapshot, Station
+from edge.daemon.publish import Publisher
+from edge.daemon.pulse import Pulse
+from edge.daemon.queues import Backlog, Newest
+from edge.daemon.realtime import prepare_thread
+from edge.journal.store import Journal
+from edge.mqtt.connection import Connection
+from edge.page.live import LiveView
+from edge.page.server import PageServer
+from edge.trigger.base import TriggerSource
+from edge.trigger.command import CommandTrigger
+from edge.wire import topics
+
+logger = logging.getLogger(__name__)
+
+TICKETS, SHOTS, OUTBOX = 2, 1, 32  # depths; what gives way is in the queue's type
+TELEMETRY_QUEUE = 64
+ENGINE_STUCK_MS = 5000.0
+_JOIN_S = 0.5
+
+
+class Daemon:
+    """One station, from trigger to verdict.
+
+    Args:
+        config: checked configuration. bundle: the verified model.
+        camera, trigger: None makes what the configuration says; tests and the demo bring their own.
+        clock: this machine's. notifier: the supervisor, None for nobody.
+
+    Raises:
+        ConfigError: a secret is missing, or names are too long together.
+    """
+
+    def __init__(
+        self,
+        config: StationConfig,
+        bundle: Bundle,
+        *,
+        camera: Camera | None = None,
+        trigger: TriggerSource | None = None,
+        clock: Clock | None = None,
+        notifier: Notifier | None = None,
+    ) -> None:
+        clock = clock or SystemClock()
+        self.config = config
+        self.boot = new_boot(clock.utc_us())
+        self.station = Station(clock)
+        self.figures = Figures()
+        self.ledger = Ledger()
+        self.done = threading.Event()
+        self.crashed = ""
+        self.view = LiveView() if config.page.enabled else None
+        self.facts = Facts()
+        self.trigger = trigger or build.make_trigger(config, clock)
+        self.camera = camera or build.make_camera(config)
+        self._clock = clock
+        self._bundle = bundle
+        self._notifier = notifier or Notifier("", 0)
+        self._names = config.topics()
+        self._broker = config.broker()
+        self._who = build.make_identity(config, bundle, self.boot, config.mac_key())
+        self._stop = threading.Event()  # trigger, capture, inference
+        self._finish = threading.Event()  # publisher, back-fill, pulse
+        self._threads: list[threading.Thread] = []
+        self._ending: list[threading.Thread] = []
+        self._page: PageServer | None = None
+        self._journal: Journal | None = None
+        self._stopping = threading.Lock()
+        self._stopped = False
+        self._make_stages()
+
+    def _make_stages(self) -> None:
+        config, clock, who, names = self.config, self._clock, self._who, self._names
+        tickets = Newest[Ticket](TICKETS)
+        shots = Newest[Shot](SHOTS)
+        self._outbox = Backlog[Outcome](OUTBOX)
+        self._answers = Answers(self.ledger, self._outbox, clock)
+        self.intake = Intake(
+            self.ledger,
+            self._answers,
+            tickets,
+            clock,
+            valid_ms=config.deadline.valid_ms,
+            give_up_ms=config.give_up_ms,
+            shared_clock=config.trigger.kind != "udp" or config.trigger.clock == "shared",
+        )
+        check = FrameCheck(config.camera.early_ms)
+        self.capture = Capture(self.camera, tickets, shots, self._answers, check, self.station, clock, config.deadline.valid_ms)
+        self.inference = Inference(
+            self._bundle,
+            lambda: build.make_engine(config, self._bundle),
+            build.make_judge(config, self._bundle),
+            shots,
+            self._answers,
+            self.ledger,
+            self.station,
+            clock,
+            self.facts,
+            budget_ms=config.model.budget_ms or self._bundle.manifest.budget_ms,
+            check_valid_ms=config.model.check_valid_h * 3_600_000,
+            keep_warm_s=config.model.keep_warm_s,
+            stuck_ms=ENGINE_STUCK_MS,
+        )
+        name = f"onbelt-{config.station.line}-{config.station.station}"
+        self.line = Connection(self._broker, f"{name}-v", on_change=self._on_line)
+        self.rest = Connection(
+            self._broker,
+            f"{name}-r",
+            will=will(names, who.station, self.boot),
+            subscriptions=Inbox.subscriptions(names),
+            on_message=lambda message: self.inbox.take(message),
+            on_change=self._on_rest,
+            queue=TELEMETRY_QUEUE,
+        )
+        self.announcer = Announcer(self.rest, names, who, self._bundle, config, self.facts, self.station, clock, self.view)
+        by_command = self.trigger if isinstance(self.trigger, CommandTrigger) else None
+        self.inbox = Inbox(names, who.station, self.boot, self.announcer, by_command, clock, self.view, self.rest)
+
+    # --- start ------------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Open everything that can be missing, then start the stages.
+
+        Raises:
+            ConfigError: a port is taken. CameraError: no camera. JournalError: the journal cannot be opened.
+        """
+        config, clock = self.config, self._clock
+        try:
+            self._journal = journal = Journal(
+                Path(config.journal.path), config.station.station, round(config.journal.max_mb * 2**20)
+            )
+            if self.view is not None:
+                page = config.page
+                self._page = PageServer(self.view, page.host, page.port, allowed_hosts=tuple(page.allowed_hosts))
+                self._page.start()
+                self.facts.page_url = self._page.url
+            self.trigger.open()
+            self.capture.open()
+        except BaseException:
+            self._release()
+            raise
+        self.publisher = Publisher(
+            self._outbox,
+            journal,
+            self.line,
+            self._names.topic(topics.VERDICT, self._who.gate),
+            self._who,
+            self.station,
+            clock,
+            self.figures,
+            self.view,
+        )
+        self.backfill = Backfill(
+            journal.path,
+            self.rest,
+            self._names.topic(topics.VERDICT_LATE, self._who.gate),
+            self._who.key,
+            self.publisher.acked,
+            lambda: self.publisher.settled_n,
+        )
+        self.pulse = Pulse(
+            self._who,
+            self._names,
+            self.line,
+            self.rest,
+            self.ledger,
+            self._answers,
+            self.station,
+            self.figures,
+            self.facts,
+            self.capture,
+            self.inference,
+            self.publisher,
+            self.backfill,
+            self.announcer,
+            self._notifier,
+            clock,
+            clock_source=config.clock.source,
+            journal=journal.path,
+        )
+        self.station.listen(self.announcer.on_change)
+        self.station.listen(self._on_station)
+        self.announcer.online()
+        self.announcer.on_change()
+        self.line.start()
+        self.rest.start()
+        self._run("publisher", self.publisher.run, self._finish, ending=True)
+        self._run("backfill", self.backfill.run, self._finish, ending=True)
+        self._run("pulse", self.pulse.run, self._finish, ending=True)
+        self._run("engine", self._run_engine, self._stop)
+        self._run("camera", self.capture.run, self._stop)
+        self._run("trigger", lambda stop: self.trigger.run(stop, self.intake.step), self._stop)
+        logger.info(
+            "station %s, boot %s, model %s, recipe %s, trigger %s, camera %s, broker %s",
+            self._who.station,
+            self.boot,
+            self._who.model[:48],
+            self._who.recipe,
+            self.trigger.name,
+            self.camera.name,
+            self._broker,
+        )
+
+    def _run_engine(self, stop: threading.Event) -> None:
+        prepare_thread(self.config.process.priority)
+        self.inference.run(stop)
+
+    def _run(self, name: str, target: Callable[[threading.Event], None], stop: threading.Event, *, ending: bool = False) -> None:
+        def guarded() -> None:
+            try:
+                target(stop)
+            except Exception:
+                logger.exception("%s ended with an error nobody expected; the daemon stops", name)
+                self.crashed = name
+                self.station.raise_("crash", "fault", f"{name} has crashed", "see the log; the supervisor restarts the daemon")
+                self.done.set()
+
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        (self._ending if ending else self._threads).append(thread)
+        thread.start()
+
+    # --- end --------------------------------------------------------------------------------------------------------------
+
+    def stop(self, why: str = "stopped") -> None:
+        """End in order: no new parts, answers for those under way, everything written and published, then goodbye.
+
+        May be called twice. Takes less than two seconds also when a stage hangs: what hangs is left behind.
+        """
+        with self._stopping:
+            if self._stopped:
+                return
+            self._stopped = True
+        logger.info("stopping: %s", why)
+        self._notifier.stopping()
+        self.station.stop()
+        self._stop.set()
+        self.trigger.close()
+        self.camera.interrupt()
+        self._join(self._threads, _JOIN_S)
+        for ticket in self.ledger.all_open():
+            self._answers.give_up(ticket, "stopping")
+        self._finish.set()
+        self._join(self._ending, _JOIN_S)
+        self._answers.close()
+        self.announcer.offline(why)
+        # Both at once, or a broker that is gone would cost its time twice.
+        closing = threading.Thread(target=self.line.close, args=(0.3,), daemon=True)
+        closing.start()
+        self.rest.close(0.3)
+        closing.join(_JOIN_S)
+        self._release()
+        self.done.set()
+
+    def _release(self) -> None:
+        self.trigger.close()
+        self.camera.close()
+        if self._page is not None:
+            self._page.close()
+        if self._journal is not None and not any(thread.name == "publisher" and thread.is_alive() for thread in self._ending):
+            self._journal.close()
+        self._notifier.close()
+
+    def _join(self, threads: list[threading.Thread], timeout_s: float) -> None:
+        until_ns = self._clock.monotonic_ns() + round(timeout_s * 1e9)
+        for thread in threads:
+            thread.join(max(0.0, (until_ns - self._clock.monotonic_ns()) / 1e9))
+        hanging = [thread.name for thread in threads if thread.is_alive()]
+        if hanging:
+            logger.warning("left behind: %s", ", ".join(hanging))
+
+    # --- events -----------------------------------------------------------------------------------------------------------
+
+    def _on_line(self, connected: bool, why: str) -> None:
+        if connected:
+            self.station.clear("broker")
+        else:
+            self.station.raise_(
+                "broker",
+                "warning",
+                f"broker {self._broker}: {why}"[:200],
+                "start the broker or check mqtt.host; verdicts go to the journal and are sent later",
+            )
+
+    def _on_rest(self, connected: bool, why: str) -> None:
+        self.announcer.on_broker(connected, why)
+
+    def _on_station(self, snapshot: Snapshot) -> None:
+        if snapshot.phase is not Phase.STOPPING:
+            self._notifier.status(f"{snapshot.phase.value}: {'; '.join(snapshot.reasons) or 'all well'}"[:200])

@@ -1,0 +1,256 @@
+"""Outcome to verdict to journal to broker, in this order: nothing is published that is not on the disk.
+
+All outcomes that wait are written in one transaction, then published one by one while their deadlines last. What cannot be
+published live stays in the journal's outbox and goes to `verdict-late` by the back-fill. When the journal cannot be written,
+the parts are still answered, `invalid`, and the station is not armed.
+"""
+
+import logging
+import math
+import threading
+from collections import deque
+from typing import NamedTuple
+
+from edge.clock import Clock
+from edge.daemon.clocksync import ClockState
+from edge.daemon.compose import Identity, Moment, compose, shortest
+from edge.daemon.figures import Figures
+from edge.daemon.parts import NS_PER_MS, Outcome
+from edge.daemon.phase import Station
+from edge.daemon.progress import Progress
+from edge.daemon.queues import Backlog
+from edge.errors import ContractError, JournalError
+from edge.journal.store import Entry, Journal
+from edge.mqtt.connection import Connection, Delivery
+from edge.page.live import LiveView, PartView
+from edge.wire.verdict import Verdict, encode_verdict, payload_hash
+
+logger = logging.getLogger(__name__)
+
+BATCH = 64
+STALL_MS = 1000.0  # a broker that has not confirmed a verdict for so long is not there, whatever TCP says
+FLUSH_EVERY_NS = 1_000_000_000
+
+
+class Written(NamedTuple):
+    """One verdict on its way out: n is its row in the journal, 0 when it could not be written."""
+
+    outcome: Outcome
+    verdict: Verdict
+    payload: bytes
+    n: int
+
+
+class _Live(NamedTuple):
+    delivery: Delivery
+    n: int
+    sent_ns: int
+
+
+class Publisher:
+    """The last stage; its thread owns the journal.
+
+    Args:
+        outbox: outcomes to publish. journal: where they are written first.
+        line: the connection for verdicts. topic: where they go.
+        who: the station's identity. station: armed or not. clock: this machine's.
+        figures: counts and times. view: the page, or None.
+
+    Attributes:
+        clock_state: the wall clock's state, renewed by the pulse.
+        acked: rows the back-fill got confirmed, to be taken from the outbox here.
+        settled_n: rows up to here are confirmed or will not be sent live any more: the back-fill's.
+    """
+
+    def __init__(
+        self,
+        outbox: Backlog[Outcome],
+        journal: Journal,
+        line: Connection,
+        topic: str,
+        who: Identity,
+        station: Station,
+        clock: Clock,
+        figures: Figures,
+        view: LiveView | None,
+    ) -> None:
+        self.progress = Progress("journal", 5000.0, clock)
+        self.clock_state = ClockState("free", None, None)
+        self.acked: deque[int] = deque(maxlen=4096)
+        self.settled_n = journal.last_n
+        self._outbox = outbox
+        self._journal = journal
+        self._line = line
+        self._topic = topic
+        self._who = who
+        self._station = station
+        self._clock = clock
+        self._figures = figures
+        self._view = view
+        self._expiry_s = math.ceil(who.valid_ms / 1000) + 1
+        self._stall_ns = round(max(STALL_MS, who.valid_ms) * NS_PER_MS)
+        self._live: deque[_Live] = deque()
+        self._session = 0
+        self._confirmed: list[int] = []
+        self._flushed_ns = 0
+
+    @property
+    def rows(self) -> int:
+        """Verdicts the journal holds."""
+        return self._journal.rows
+
+    def run(self, finish: threading.Event) -> None:
+        """Publish until told to finish and nothing is left."""
+        while True:
+            batch = self._outbox.take(BATCH, 0.2)
+            self.progress.begin()
+            if batch:
+                self.step(batch)
+            else:
+                self._rest()
+            self.progress.end()
+            if finish.is_set() and not batch:
+                return
+
+    def step(self, batch: list[Outcome]) -> None:
+        """Write and publish some outcomes."""
+        self._settle()
+        written = self._write(batch)
+        for one in written:
+            self._send(one)
+        self._note_settled()
+        for one in written:
+            self._show(one)
+
+    # --- writing ----------------------------------------------------------------------------------------------------------
+
+    def _write(self, batch: list[Outcome]) -> list[Written]:
+        made = self._compose(batch, "")
+        try:
+            first = self._journal.append(
+                [Entry(self._who.boot, verdict.seq, payload) for verdict, payload in made], self._take_confirmed()
+            )
+        except JournalError as exc:
+            self._station.raise_(
+                "journal", "fault", f"journal: {exc}", "free space on its disk or replace it; parts are rejected until it writes"
+            )
+            return [
+                Written(outcome, verdict, payload, 0)
+                for outcome, (verdict, payload) in zip(batch, self._compose(batch, "journal"), strict=True)
+            ]
+        self._station.clear("journal")
+        return [
+            Written(outcome, verdict, payload, first + i)
+            for i, (outcome, (verdict, payload)) in enumerate(zip(batch, made, strict=True))
+        ]
+
+    def _compose(self, batch: list[Outcome], forced: str) -> list[tuple[Verdict, bytes]]:
+        made = []
+        prev = self._journal.head
+        for outcome in batch:
+            moment = Moment(self._clock.monotonic_ns(), self._station.token(), prev, self.clock_state, forced)
+            verdict = compose(outcome, self._who, moment)
+            try:
+                payload = encode_verdict(verdict, self._who.key)
+            except ContractError:
+                # Names are checked at start and scores are finite: what comes here is a fault of ours, and the part waits.
+                logger.exception("verdict %d cannot be written; answered invalid", outcome.ticket.seq)
+                verdict = shortest(verdict, "engine")
+                payload = encode_verdict(verdict, self._who.key)
+            if not forced:
+                prev = payload_hash(payload)
+            made.append((verdict, payload))
+        return made
+
+    # --- sending ----------------------------------------------------------------------------------------------------------
+
+    def _send(self, one: Written) -> None:
+        now_ns = self._clock.monotonic_ns()
+        slack_ms = (one.outcome.ticket.deadline_ns - now_ns) / NS_PER_MS
+        delivery = None
+        if slack_ms > 0 and not self._stalled(now_ns):
+            delivery = self._line.publish(self._topic, one.payload, qos=1, expiry_s=self._expiry_s)
+        if delivery is None:
+            self._figures.late += 1
+        elif one.n:
+            self._live.append(_Live(delivery, one.n, now_ns))
+        trigger_ns = one.outcome.ticket.trigger.mono_ns
+        self._figures.slack_ms.add(slack_ms)
+        self._figures.verdict_ms.add((now_ns - trigger_ns) / NS_PER_MS)
+        if one.outcome.infer_ms is not None:
+            self._figures.own_ms.add((now_ns - one.outcome.exp_ns) / NS_PER_MS - one.outcome.infer_ms)
+        self._figures.count(one.verdict.verdict, one.verdict.reason)
+
+    def _stalled(self, now_ns: int) -> bool:
+        stalled = bool(self._live) and now_ns - self._live[0].sent_ns > self._stall_ns
+        if stalled:
+            self._station.raise_(
+                "broker-stalled",
+                "warning",
+                "the broker confirms no verdicts",
+                "check the broker's load and the network; verdicts go to the journal meanwhile",
+            )
+        else:
+            self._station.clear("broker-stalled")
+        return stalled
+
+    def _settle(self) -> None:
+        """Look which live verdicts the broker has confirmed; those of an earlier session never will be."""
+        if self._session != self._line.reconnects:
+            self._session = self._line.reconnects
+            self._live.clear()
+        waiting = [live for live in self._live if not live.delivery.done]
+        if len(waiting) != len(self._live):
+            self._confirmed += [live.n for live in self._live if live.delivery.done]
+            self._live = deque(waiting)
+
+    def _rest(self) -> None:
+        """Nothing waits: tidy up."""
+        self._settle()
+        now_ns = self._clock.monotonic_ns()
+        try:
+            if (self._confirmed or self.acked) and now_ns - self._flushed_ns > FLUSH_EVERY_NS:
+                self._flushed_ns = now_ns
+                self._journal.confirm(self._take_confirmed())
+            self._journal.checkpoint(idle=True)
+        except JournalError as exc:
+            logger.debug("journal: %s", exc)  # the next verdict finds out and says so
+        self._note_settled()
+
+    def _take_confirmed(self) -> list[int]:
+        taken, self._confirmed = self._confirmed, []
+        while self.acked:
+            taken.append(self.acked.popleft())
+        return taken
+
+    def _note_settled(self) -> None:
+        undecided = [live.n for live in self._live] + self._confirmed
+        self.settled_n = min(undecided) - 1 if undecided else self._journal.last_n
+
+    # --- showing ----------------------------------------------------------------------------------------------------------
+
+    def _show(self, one: Written) -> None:
+        if self._view is None:
+            return
+        verdict, outcome = one.verdict, one.outcome
+        score, judgement = verdict.score, outcome.judgement
+        self._view.add_part(
+            PartView(
+                seq=verdict.seq,
+                part_id=verdict.part.id,
+                verdict=verdict.verdict,
+                reasons=tuple(verdict.reason),
+                cal=score.cal if score else None,
+                p=score.p if score else None,
+                st=score.st if score else None,
+                ae=score.ae if score else None,
+                global_=score.global_ if score else None,
+                infer_ms=verdict.t.infer_ms,
+                slack_ms=verdict.t.slack_ms,
+                trig_us=verdict.t.trig_us,
+                pixels=outcome.pixels,
+                anomaly_map=judgement.anomaly_map if judgement else None,
+                regions=judgement.regions if judgement else (),
+                verdict_ms=(verdict.t.pub_us - verdict.t.trig_us) / 1000,
+            )
+        )

@@ -1,0 +1,216 @@
+"""The pulse: ten beats a second, parts given up in time, and a watchdog that is fed by work, not by this timer.
+
+It is the one thread that never waits for camera, engine, disk or broker, so that it can speak for the others when they hang.
+"""
+
+import logging
+import os
+import resource
+import threading
+from pathlib import Path
+
+from edge.clock import Clock
+from edge.daemon.announce import BEAT_HZ, Announcer
+from edge.daemon.backfill import Backfill
+from edge.daemon.capture import Capture
+from edge.daemon.clocksync import StepWatch, read_clock
+from edge.daemon.compose import Identity
+from edge.daemon.figures import Facts, Figures
+from edge.daemon.inference import Inference
+from edge.daemon.ledger import Answers, Ledger
+from edge.daemon.notify import Notifier
+from edge.daemon.parts import NS_PER_MS
+from edge.daemon.phase import Phase, Station
+from edge.daemon.publish import Publisher
+from edge.mqtt.connection import Connection
+from edge.wire import station as wire
+from edge.wire import topics
+from edge.wire.topics import Topics
+
+logger = logging.getLogger(__name__)
+
+_BEAT_NS = round(1e9 / BEAT_HZ)
+_HEALTH_NS = 10_000_000_000
+_SLOW_NS = 1_000_000_000  # once a second: percentiles, clock, camera state
+_PAGE_BYTES = resource.getpagesize()
+
+
+class Pulse:
+    """Beats, gives up overdue parts, watches the stages, reports health.
+
+    Args:
+        who, names: identity and topics. line: the connection for beats. rest: for health.
+        ledger, answers: the open parts. station: armed or not. figures, facts: what is reported.
+        capture, inference, publisher, backfill: the stages watched.
+        announcer: told of the camera. notifier: the supervisor. clock: this machine's.
+        clock_source: "auto" or "ptp". journal: whose disk is reported.
+    """
+
+    def __init__(
+        self,
+        who: Identity,
+        names: Topics,
+        line: Connection,
+        rest: Connection,
+        ledger: Ledger,
+        answers: Answers,
+        station: Station,
+        figures: Figures,
+        facts: Facts,
+        capture: Capture,
+        inference: Inference,
+        publisher: Publisher,
+        backfill: Backfill,
+        announcer: Announcer,
+        notifier: Notifier,
+        clock: Clock,
+        *,
+        clock_source: str,
+        journal: Path,
+    ) -> None:
+        self._who = who
+        self._topic = names.topic(topics.BEAT)
+        self._health_topic = names.topic(topics.HEALTH)
+        self._line = line
+        self._rest = rest
+        self._ledger = ledger
+        self._answers = answers
+        self._station = station
+        self._figures = figures
+        self._facts = facts
+        self._capture = capture
+        self._inference = inference
+        self._publisher = publisher
+        self._backfill = backfill
+        self._announcer = announcer
+        self._notifier = notifier
+        self._clock = clock
+        self._clock_source = clock_source
+        self._journal = journal
+        self._steps = StepWatch(clock)
+        self._start_ns = clock.monotonic_ns()
+        self._beats = 0
+        self._slack_p999_ms: float | None = None
+        self._next_slow_ns = 0
+        self._next_health_ns = self._start_ns + _HEALTH_NS
+        self._ready = False
+        self._reaped = 0
+
+    def run(self, stop: threading.Event) -> None:
+        """Beat until told to stop."""
+        next_beat_ns = self._clock.monotonic_ns()
+        while not stop.is_set():
+            now_ns = self._clock.monotonic_ns()
+            self.reap(now_ns)
+            if now_ns >= next_beat_ns:
+                next_beat_ns = max(next_beat_ns + _BEAT_NS, now_ns)
+                self.beat(now_ns)
+                self._look_around(now_ns)
+            give_up_ns = self._ledger.next_give_up_ns() or next_beat_ns
+            # A part that comes while we sleep is not in `give_up_ns` yet: never sleep longer than half of what it has.
+            half_ns = round(self._who.valid_ms * NS_PER_MS / 2)
+            wake_ns = min(next_beat_ns, max(give_up_ns, now_ns + 5 * NS_PER_MS), now_ns + half_ns)
+            stop.wait(max(0, wake_ns - self._clock.monotonic_ns()) / 1e9)
+
+    def reap(self, now_ns: int) -> None:
+        """Answer for whoever still holds a part when its time is up."""
+        for ticket in self._ledger.overdue(now_ns):
+            if self._answers.give_up(ticket, "late"):
+                self._reaped += 1
+
+    def beat(self, now_ns: int) -> None:
+        """One sign of life."""
+        self._beats += 1
+        beat = wire.Beat(
+            wire.BEAT_SCHEMA,
+            self._who.station,
+            self._who.boot,
+            self._beats,
+            self._ledger.last_seq,
+            self._station.armed,
+            round(self._station.check_left_ms(), 1),
+            self._slack_p999_ms,
+            now_ns // 1000,
+        )
+        self._line.publish(self._topic, wire.BEAT.encode(beat), qos=topics.BEAT.qos)
+
+    # --- looking around ---------------------------------------------------------------------------------------------------
+
+    def _look_around(self, now_ns: int) -> None:
+        self._station.tick()
+        self._feed_watchdog()
+        self._announcer.camera(self._capture.state, self._capture.state_detail)
+        self._facts.next_seq = self._ledger.last_seq + 1
+        if now_ns < self._next_slow_ns:
+            return
+        self._next_slow_ns = now_ns + _SLOW_NS
+        slack = self._figures.slack_ms.percentiles(0.1)
+        self._slack_p999_ms = slack[0] if slack else None
+        self._watch_clock()
+        if now_ns >= self._next_health_ns:
+            self._next_health_ns = now_ns + _HEALTH_NS
+            self._report_health(now_ns)
+
+    def _feed_watchdog(self) -> None:
+        stages = (self._capture.progress, self._inference.progress, self._publisher.progress)
+        stuck = [(stage, busy_ms) for stage in stages if (busy_ms := stage.stuck_ms())]
+        for stage, busy_ms in stuck:
+            self._station.raise_(
+                "stuck",
+                "fault",
+                f"{stage.name} has not come back for {busy_ms / 1000:.1f} s",
+                "the supervisor restarts the daemon",
+            )
+        if stuck:
+            return
+        self._station.clear("stuck")
+        if not self._ready and self._station.phase not in {Phase.STARTING, Phase.WARMING}:
+            self._ready = True
+            self._notifier.ready(f"{self._station.phase.value}, armed: {self._station.armed}")
+        if self._ready:
+            self._notifier.alive()
+
+    def _watch_clock(self) -> None:
+        moved_us = self._steps.look()
+        if moved_us:
+            logger.warning("the wall clock was set by %+.3f s; the self-check is repeated, gates wait for it", moved_us / 1e6)
+            self._inference.recheck.set()
+        self._publisher.clock_state = read_clock(self._clock_source)
+        self._facts.clock_src = self._publisher.clock_state.src
+
+    def _report_health(self, now_ns: int) -> None:
+        figures = self._figures
+        health = wire.Health(
+            sch=wire.HEALTH_SCHEMA,
+            station=self._who.station,
+            boot=self._who.boot,
+            up_s=(now_ns - self._start_ns) // 1_000_000_000,
+            seq=self._ledger.last_seq,
+            verdicts=figures.verdicts(),
+            invalid=figures.invalid(),
+            late=figures.late,
+            unsent=self._backfill.unsent,
+            dropped=self._line.refused + self._rest.refused,
+            reconnects=max(0, self._line.reconnects - 1),
+            frame_to_verdict_ms=figures.own_ms.percentiles(50, 99),
+            slack_ms=figures.slack_ms.percentiles(50, 1),
+            journal_rows=self._publisher.rows,
+            disk_free_mb=_disk_free_mb(self._journal),
+            rss_mb=_rss_mb(),
+        )
+        self._rest.publish(self._health_topic, wire.HEALTH.encode(health), qos=topics.HEALTH.qos)
+
+
+def _disk_free_mb(path: Path) -> int:
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return 0
+    return disk.f_bavail * disk.f_frsize // 2**20
+
+
+def _rss_mb() -> int:
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES // 2**20
+    except (OSError, ValueError, IndexError):
+        return 0
