@@ -257,6 +257,7 @@ def test_a_whole_bundle_above_the_cap_is_refused():
         unpack(bytes(MAX_BUNDLE_BYTES + 1))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 @example(b"")
 @example(b"PK\5\6" + bytes(18))
@@ -267,7 +268,7 @@ def test_random_bytes_raise_nothing_but_bundle_error(data):
             unpack(candidate)
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_mutated_bundles_are_refused(data):
     altered = bytearray(PACKED)
@@ -289,7 +290,7 @@ NUMBERS = st.integers(0, 2**16 - 1)
 WIDE = st.one_of(st.integers(0, 2**32 - 1), st.integers(0, 100), st.just(2**32 - 1))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     index=st.integers(0, LAST),
     both=st.dictionaries(st.sampled_from(["needs", "flags", "method", "time", "date"]), NUMBERS, max_size=2),

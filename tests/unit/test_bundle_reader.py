@@ -104,7 +104,7 @@ def test_every_truncation_of_a_bundle_is_refused(small, trust, tmp_path):
             read_bundle(small[:length], trust, tmp_path)
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     member=st.sampled_from(
         ["manifest.json", "manifest.sig", "model.onnx", "certificate.json", "golden/golden.json", "golden/a.png"]
@@ -123,7 +123,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(field=st.sampled_from(sorted(tiny_members()[0].__struct_fields__)), value=JSON)
 def test_a_signed_manifest_with_random_values_is_read_or_refused(small, key, trust, tmp_path, field, value):
     data = resigned(small, key, manifest=lambda text: {**text, field: value})
@@ -132,7 +132,7 @@ def test_a_signed_manifest_with_random_values_is_read_or_refused(small, key, tru
         assert read == value or field in {"limit", "provenance", "members"}
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=100) | JSON.map(msgspec.json.encode))
 def test_signed_manifests_of_random_bytes_raise_nothing_but_bundle_error(small, key, trust, tmp_path, content):
     parts = {name: value for name, value in unpack(small).items() if name not in {"manifest.json", "manifest.sig"}}

@@ -47,6 +47,7 @@ def test_a_part_passes_if_and_only_if_raw_is_within_the_limit(manifest, raw, ver
     assert Judge(manifest).judge(scores(raw=raw)).verdict == verdict
 
 
+@settings(deadline=None)
 @given(raw=st.floats(-1e6, 1e6), limit=st.floats(1e-6, 1e6))
 def test_a_pass_is_never_published_above_one(raw, limit):
     plain, _ = tiny_members()
@@ -70,6 +71,7 @@ def test_p_value_by_hand(manifest, raw, p):
     assert Judge(manifest).p_value(raw) == pytest.approx(p)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-20, 20), min_size=1, max_size=40), st.integers(-22, 22))
 def test_p_value_by_its_definition(calibration, raw):
     plain, _ = tiny_members(calibration=[float(score) for score in calibration])
@@ -220,7 +222,7 @@ def flood(mask: np.ndarray) -> np.ndarray:
     return labels
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 12), st.floats(0.05, 0.95), st.integers(0, 2**32 - 1))
 def test_labels_are_those_of_flooding(height, width, share, seed):
     mask = np.random.default_rng(seed).random((height, width)) < share
