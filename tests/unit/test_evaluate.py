@@ -237,7 +237,7 @@ def test_command_warns_of_leaked_pictures(bundle, loco, capsys):
     path, _, trust_folder = bundle
     shutil.copy(loco / "train/good/3.png", loco / "test/good/again.png")
     _, out = run_cli(capsys, path, loco, "--trust", trust_folder)
-    assert "WARNING: 1 test pictures are also training" in out.out
+    assert "WARNING: 1 of 14 test pictures are also training" in out.out
 
 
 def test_command_ends_with_the_exit_code_of_the_fault(bundle, loco, tmp_path, capsys):

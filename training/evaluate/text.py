@@ -38,8 +38,8 @@ def to_text(evaluation: Evaluation) -> str:
         lines.append(f"averages of colour alone reach AUROC {evaluation.baseline_auroc:.3f} on these pictures")
     if evaluation.leaked:
         lines.append(
-            f"WARNING: {len(evaluation.leaked)} test pictures are also training or validation pictures, such as "
-            f"{evaluation.leaked[0].path}: these figures flatter the model"
+            f"WARNING: {len(evaluation.leaked)} of {len(evaluation.judged)} test pictures are also training or validation "
+            f"pictures, such as {evaluation.leaked[0].path}: these figures flatter the model"
         )
     return "\n".join(lines)
 

@@ -95,8 +95,8 @@ def cautions(evaluation: Evaluation) -> list[tuple[str, str]]:
         found.append(
             (
                 "The model has seen some of these pictures.",
-                f"{len(evaluation.leaked)} test pictures are also training or validation pictures, such as "
-                f"{evaluation.leaked[0].path.name}; the figures flatter the model.",
+                f"Also among the training or validation pictures: {len(evaluation.leaked)} of {len(evaluation.judged)} test "
+                f"pictures, such as {evaluation.leaked[0].path.name}; the figures flatter the model.",
             )
         )
     area, floor = evaluation.all.auroc, evaluation.baseline_auroc
@@ -205,10 +205,11 @@ def _table_section(evaluation: Evaluation) -> str:
         "AU-sPRO<br>5 %",
         "pixel<br>AUROC",
     )
-    rows = [_row("all", evaluation.all, "total")]
-    rows += [_row(name, figures, "first" if i == 0 else "") for i, (name, figures) in enumerate(evaluation.by_type.items())]
-    rows += [_row(name, figures, "first" if i == 0 else "") for i, (name, figures) in enumerate(evaluation.by_defect.items())]
-    notes = [] if evaluation.mean_auroc is None else [f"Mean of the types' AUROC: {evaluation.mean_auroc:.3f}."]
+    several = len(evaluation.by_type) > 1
+    rows = [_row("all", evaluation.all, "total")] if several else []
+    for group in (evaluation.by_type, evaluation.by_defect):
+        rows += [_row(name, figures, "first" if i == 0 else "") for i, (name, figures) in enumerate(group.items())]
+    notes = [f"Mean of the types' AUROC: {_number(evaluation.mean_auroc)}."] if several else []
     if evaluation.baseline_auroc is not None:
         notes.append(f"Averages of colour alone: {evaluation.baseline_auroc:.3f}.")
     if evaluation.all.branches["maps"] is not None:
@@ -324,4 +325,4 @@ def _span(ends: tuple[float, float]) -> str:
 
 
 def _percents(ends: tuple[float, float]) -> str:
-    return f"{100 * ends[0]:.1f}\u2013{100 * ends[1]:.1f} %"
+    return f"{100 * ends[0]:.1f}\u2013{100 * ends[1]:.1f}\u00a0%"

@@ -97,9 +97,11 @@ class Plot:
         self._parts.append(f'<text class="{style}" {place}>{escape(words)}</text>')
 
     def upright(self, x: float, style: str, words: str = "", data: str = "") -> None:
-        """Draw a vertical line over the whole height, with a label at its top."""
+        """Draw a vertical line over the whole height, with a label above it."""
         at = self.px(x)
-        note = f'<text class="note" x="{at + 6:.1f}" y="{self.top + 12:.1f}">{escape(words)}</text>' if words else ""
+        note = (
+            f'<text class="note" x="{at:.1f}" text-anchor="middle" y="{self.top - 4:.1f}">{escape(words)}</text>' if words else ""
+        )
         self._parts.append(
             f'<g class="upright"{data}><line class="{style}" x1="{at:.1f}" x2="{at:.1f}" y1="{self.top:.1f}" '
             f'y2="{self.height - self.bottom:.1f}"/>{note}</g>'
