@@ -185,8 +185,9 @@ class Journal:
                 f"{self.path}: the journal is in use by process {holder}; two daemons on one journal are refused: stop that one, "
                 "or give this one a journal of its own"
             ) from exc
-        os.ftruncate(self._lock_file, 0)
-        os.pwrite(self._lock_file, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # for the message above; a full disk is said by who needs the room
+            os.ftruncate(self._lock_file, 0)
+            os.pwrite(self._lock_file, f"{os.getpid()}\n".encode(), 0)
 
     def _open(self) -> None:
         db = self._db = sqlite3.connect(self.path, isolation_level=None, timeout=1.0, check_same_thread=False)
