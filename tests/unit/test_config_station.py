@@ -1,0 +1,171 @@
+"""station.toml: what is read, what is refused and in which words, and that every key is documented."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge.daemon.config import StationConfig
+from edge.daemon.configfile import keys, load_config, parse_config, read_given, render, sections
+from edge.errors import ConfigError
+from tests.support.station import station_config
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
+MINIMAL = """
+[station]
+site = "plant1"
+area = "hall2"
+line = "line3"
+station = "st2"
+
+[model]
+bundle = "bottle.onbelt"
+
+[deadline]
+valid_ms = 400
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "station.toml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def test_minimal_file_has_defaults_for_the_rest(file):
+    config = load_config(file)
+    assert config.deadline.valid_ms == 400.0
+    assert config.give_up_ms == pytest.approx(360.0)
+    assert config.mqtt.port == 1883
+    assert config.topics().base == "onbelt/v1/plant1/hall2/line3/st2"
+    assert config.listen_address() == ("127.0.0.1", 47101)
+    assert config.mac_key() is None
+    assert str(config.broker()) == "127.0.0.1:1883"
+
+
+def test_paths_are_relative_to_the_file(file):
+    file.write_text(MINIMAL.replace("bottle.onbelt", "models/bottle.onbelt") + '[journal]\npath = "/var/j.db"\n')
+    config = load_config(file)
+    assert config.model.bundle == str(file.parent / "models" / "bottle.onbelt")
+    assert config.journal.path == "/var/j.db"
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ("[mqtt]\nhosst = 'a'", r"unknown key mqtt.hosst: did you mean mqtt.host\?"),
+        ("[mqqt]\nhost = 'a'", r"unknown key mqqt: did you mean mqtt\?"),
+        ("[page]\nvalid_ms = 3", r"unknown key page.valid_ms: did you mean deadline.valid_ms\?"),
+        ("[camera.belt]\nsead = 3", r"unknown key camera.belt.sead: did you mean camera.belt.seed\?"),
+        ("[mqtt]\nzzz = 1", r"unknown key mqtt.zzz: expected one of host, port"),
+        ("[mqtt]\nport = 'x'", r"mqtt.port: expected int, got str \(TCP port"),
+        ("[mqtt]\nport = 70000", r"mqtt.port: expected int <= 65535"),
+        ("[mqtt]\nprotocol = '4'", r"mqtt.protocol: invalid enum value '4'"),
+        ("[camera]\nkind = 'picamera'", r"camera.kind: invalid enum value 'picamera'"),
+        ("[camera]\nkind = 'folder'", r"camera.folder.path: expected a folder of pictures"),
+        ("[mqtt]\npassword = 'p'", r"expected mqtt.user beside it"),
+        ("[mqtt]\nca = 'ca.pem'", r"have no effect while mqtt.tls = false"),
+        ("[mqtt]\ntls = true\ncert = 'c.pem'", r"mqtt.cert and mqtt.key: expected both or none"),
+        ("[trigger]\nlisten = '0.0.0.0:1'", r"trigger.listen: expected a loopback address"),
+        ("[trigger]\nlisten = 'nonsense'", r"trigger.listen: expected host:port"),
+        ("[journal]\nmax_mb = 0", r"journal.max_mb: expected float >= 1.0"),
+        ("mqtt = 3", r"mqtt: expected a section \[mqtt\], got 3"),
+        ("[page", r"no TOML"),
+    ],
+)
+def test_refused_in_words(file, extra, words):
+    text = f"{extra}\n{MINIMAL}" if extra.startswith("mqtt = ") else f"{MINIMAL}\n{extra}\n"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_config(file)
+    assert str(caught.value).startswith(f"{file}: ")
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("valid_ms = 400", "", r"deadline.valid_ms: this key must be given \(ms after the trigger"),
+        ("[deadline]\nvalid_ms = 400", "", r"deadline: this section must be given"),
+        ('station = "st2"', 'station = "a/b"', r"station.station: expected str matching"),
+        ("valid_ms = 400", "valid_ms = 400\ngive_up_ms = 400", r"deadline.give_up_ms: expected less than"),
+        ('bundle = "bottle.onbelt"', 'bundle = "b"\nuncertain_band = [0.9]', r"model.uncertain_band: expected \[low, high\]"),
+    ],
+)
+def test_required_and_contradicting_keys(file, old, new, words):
+    assert old in MINIMAL
+    file.write_text(MINIMAL.replace(old, new))
+    with pytest.raises(ConfigError, match=words):
+        load_config(file)
+
+
+def test_missing_and_huge_files(tmp_path):
+    with pytest.raises(ConfigError, match=r"cannot be read .* copy docs/examples/station.toml"):
+        load_config(tmp_path / "none.toml")
+    (tmp_path / "huge.toml").write_text("#" * 100_000)
+    with pytest.raises(ConfigError, match="at most 65536 bytes"):
+        load_config(tmp_path / "huge.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="no TOML"):
+        load_config(tmp_path / "binary.toml")
+
+
+def test_secrets_come_from_files_or_credentials_and_are_never_printed(tmp_path, monkeypatch):
+    secret = tmp_path / "password"
+    secret.write_text("tell-nobody\n")
+    secret.chmod(0o600)
+    config = station_config(tmp_path, mqtt={"user": "box", "password": "password"})
+    assert config.broker().password == "tell-nobody"
+    assert "tell-nobody" not in render(config)
+    assert "tell-nobody" not in repr(config.broker())
+    secret.chmod(0o644)
+    with pytest.raises(ConfigError, match="can be read by everybody"):
+        config.broker()
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "mqtt.password").write_text("from-systemd")
+    (credentials / "verdict.key").write_text("0123456789abcdef")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    assert station_config(tmp_path, mqtt={"user": "box"}).broker().password == "from-systemd"
+    assert station_config(tmp_path, seal={"enabled": True}).mac_key() == b"0123456789abcdef"
+
+
+def test_a_missing_or_short_seal_key_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="at least 16 bytes, got 0"):
+        station_config(tmp_path, seal={"enabled": True}).mac_key()
+
+
+def test_every_key_and_section_is_documented():
+    silent = [key.path for key in keys() if len(key.doc) < 3]
+    assert silent == []
+    assert all(sections().values())
+
+
+def test_print_config_is_toml_that_gives_the_same_configuration(file):
+    config = load_config(file)
+    text = render(config, read_given(file))
+    assert parse_config(tomllib.loads(text), file.parent) == config
+    assert re.search(r"^valid_ms = 400.0  # file; ms after the trigger", text, re.MULTILINE)
+    assert re.search(r"^port = 1883  # default; TCP port", text, re.MULTILINE)
+    assert len(re.findall(r"^\w+ = ", text, re.MULTILINE)) == len(list(keys()))
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("station*.toml")), ids=lambda path: path.name)
+def test_examples_load(example):
+    assert isinstance(load_config(example), StationConfig)
+
+
+def test_the_full_example_shows_every_key_with_its_default():
+    given = tomllib.loads((EXAMPLES / "station.toml").read_text())
+    for key in keys():
+        value = given
+        for name in key.path.split("."):
+            assert name in value, f"docs/examples/station.toml lacks {key.path}"
+            value = value[name]
