@@ -3,6 +3,7 @@
 Each is drawn over the finished part and clipped to it; the truth mask is where it was drawn.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -14,10 +15,14 @@ from edge.belt.texture import tile
 
 DEFECTS = ("scratch", "crack", "stain", "chip", "dent")
 MASK_LEVEL = 0.35  # opacity from which a pixel counts as defective
+LEAST_AREA = 0.004  # share of the part's area that must show: half of what the smallest defect takes on open ground
+ATTEMPTS = 24
 
 
 def draw_defect(canvas: Canvas, pose: Pose, surfaces: tuple[Surface, ...], name: str, dice: Dice, area: float) -> None:
     """Draw one structural defect.
+
+    Where the part's outline would cut nearly all of it off, it is drawn again elsewhere: a part called defective must show it.
 
     Args:
         canvas: the finished part; its `part` coverage clips the defect and its `mask` receives it.
@@ -27,15 +32,22 @@ def draw_defect(canvas: Canvas, pose: Pose, surfaces: tuple[Surface, ...], name:
         dice: the defect's numbers.
         area: the part's area in square units; the defect takes 1 to 4 % of it.
     """
-    surface = dice.pick(surfaces)
-    u = surface.u + dice.uniform(-surface.half_u, surface.half_u)
-    v = surface.v + dice.uniform(-surface.half_v, surface.half_v)
-    size = area * dice.steep(0.01, 0.04)
-    strength = dice.uniform(0.55, 1.0)
-    place = pose.at(u, v, dice.uniform(0.0, 360.0))
-    {"scratch": _scratch, "crack": _crack, "stain": _stain, "chip": _chip, "dent": _dent}[name](
-        canvas, place, dice, size, strength
-    )
+    enough = LEAST_AREA * area * canvas.unit * canvas.unit
+    before = canvas.rgb.copy()
+    for attempt in range(ATTEMPTS):
+        own = dice.fork("again", attempt) if attempt else dice
+        surface = own.pick(surfaces)
+        u = surface.u + own.uniform(-surface.half_u, surface.half_u)
+        v = surface.v + own.uniform(-surface.half_v, surface.half_v)
+        size = area * own.steep(0.01, 0.04)
+        strength = own.uniform(0.55, 1.0)
+        place = pose.at(u, v, own.uniform(0.0, 360.0))
+        _DRAWERS[name](canvas, place, own, size, strength)
+        if np.count_nonzero(canvas.mask) >= enough:
+            return
+        if attempt < ATTEMPTS - 1:
+            canvas.rgb[:] = before
+            canvas.mask[:] = 0.0
 
 
 def _finish(canvas: Canvas, window: Window, alpha: Plane) -> Plane:
@@ -177,3 +189,12 @@ def _dent(canvas: Canvas, pose: Pose, dice: Dice, size: float, strength: float) 
     region = canvas.rgb[:, window.rows, window.columns]
     region *= np.float32(1) - shading
     region -= np.float32(0.10) * shading
+
+
+_DRAWERS: dict[str, Callable[[Canvas, Pose, Dice, float, float], None]] = {
+    "scratch": _scratch,
+    "crack": _crack,
+    "stain": _stain,
+    "chip": _chip,
+    "dent": _dent,
+}

@@ -23,6 +23,7 @@ from edge.belt.dice import Dice
 from edge.belt.optics import DRIFT_PERIOD, Optics, expose, lay_belt, reflections
 from edge.belt.product import Draft, Surface
 
+MIN_SIZE_PX = 128  # a crack is 3 units wide: below this it would vanish between pixels
 SCENE_VERSION = 1  # raised whenever any pixel of any part changes
 BATCH = 5  # parts that share material and belt: short, so that a data set sees many batches
 
@@ -146,12 +147,12 @@ def render(
         The frame and the truth; bit-identical for equal arguments.
 
     Raises:
-        ValueError: unknown product, kind or defect, or a size below 32 px.
+        ValueError: unknown product, kind or defect, or a size below 128 px.
     """
     if product not in PRODUCTS:
         raise ValueError(f"expected a product of {', '.join(PRODUCTS)}, got {product!r}")
-    if size < 32:
-        raise ValueError(f"expected a frame of at least 32 px, got {size}")
+    if size < MIN_SIZE_PX:
+        raise ValueError(f"expected a frame of at least {MIN_SIZE_PX} px, got {size}")
     made = PRODUCTS[product]
     dice = Dice(SCENE_VERSION, product, seed, index)
     what, name = _draw_kind(made, dice.fork("kind"), kind, defect, logical_share, structural_share)

@@ -122,7 +122,7 @@ def write_scenes(product: str, out: Path, parts: tuple[Split, ...], size: int, p
 
     Raises:
         DataError: `out` is not empty, or cannot be written.
-        ValueError: unknown product, or a size below 32 px.
+        ValueError: unknown product, or a size below 128 px.
     """
     claim(out)
     made = PRODUCTS[product]

@@ -14,11 +14,10 @@ import sys
 import time
 from pathlib import Path
 
-from edge.belt.scene import PRODUCTS, SCENE_VERSION
+from edge.belt.scene import MIN_SIZE_PX, PRODUCTS, SCENE_VERSION
 from edge.belt.writer import Progress, claim, splits, write_scenes
 from edge.commands._bundle import positive
 
-MIN_SIZE_PX = 32
 PROGRESS_EVERY_S = 2.0
 
 
