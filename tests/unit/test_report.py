@@ -122,6 +122,8 @@ def test_files_are_written_and_replaced(evaluation, tmp_path):
     assert report.name == "report.html"
     first = json.loads((report.parent / "evaluation.json").read_text())
     assert first["images"] == 8
+    assert [row["verdict"] for row in first["pictures"]] == ["pass"] * 6 + ["reject"] * 2
+    assert first["pictures"][-1]["cause"] == "structural"
     write_report(evaluation, report.parent)
     assert sorted(path.name for path in report.parent.iterdir()) == ["evaluation.json", "report.html"]
 

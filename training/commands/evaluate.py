@@ -18,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="RUN|BUNDLE", help="folder of a run, or an .onbelt file")
     parser.add_argument("data", type=Path, metavar="DATA", help="folder of a data set with test pictures")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    parser.add_argument("--report", type=Path, metavar="DIR", help="write DIR/report.html (and its figures, DIR/evaluation.json)")
+    parser.add_argument(
+        "--report", type=Path, metavar="DIR", help="write DIR/report.html, and DIR/evaluation.json with every verdict"
+    )
     parser.add_argument(
         "--engine",
         choices=("auto", "openvino", "onnxruntime", "torch"),

@@ -1,7 +1,7 @@
 """How well a model judges a data set: open it, judge every picture as the box would, and measure."""
 
 from training.evaluate.evaluation import evaluate, leaked_pictures
-from training.evaluate.figures import Evaluation, Figures, PixelFigures, to_json
+from training.evaluate.figures import Evaluation, Figures, PixelFigures, pictures_json, to_json
 from training.evaluate.judging import Judged, judge_pictures
 from training.evaluate.subject import ENGINES, Subject, open_subject
 
@@ -16,5 +16,6 @@ __all__ = [
     "judge_pictures",
     "leaked_pictures",
     "open_subject",
+    "pictures_json",
     "to_json",
 ]

@@ -10,6 +10,7 @@ import numpy as np
 from edge.anomaly_map import to_picture
 from edge.bundle.manifest import Limit
 from training.datasets import Dataset, DefectConfig, Item, read_truth
+from training.datasets.frames import log_progress
 from training.evaluate.baseline import colour_auroc
 from training.evaluate.judging import Judged
 from training.evaluate.subject import Subject
@@ -235,7 +236,8 @@ def _count(judged: Sequence[Judged], data: Dataset) -> tuple[dict[Item, PixelCou
     if not any(one.bad for one in marked):
         return counts, names
     edges = threshold_edges(one.judgement.anomaly_map for one in marked)
-    for one in marked:
+    report = log_progress("counting pixels")
+    for done, one in enumerate(marked, start=1):
         truths = read_truth(one.item, data.saturation)
         names[one.item] = {truth.name for truth in truths if truth.name}
         if data.saturation:
@@ -243,6 +245,7 @@ def _count(judged: Sequence[Judged], data: Dataset) -> tuple[dict[Item, PixelCou
         else:
             defects = split_regions([truth.pixels for truth in truths])
         counts[one.item] = count_pixels(to_picture(one.judgement.anomaly_map, one.height, one.width), defects, edges)
+        report(done, len(marked))
     return counts, names
 
 
@@ -291,6 +294,24 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         "provenance": evaluation.provenance,
         "warnings": list(evaluation.warnings),
     }
+
+
+def pictures_json(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """One row a picture, in the order judged: what spreadsheets and second opinions start from."""
+    return [
+        {
+            "picture": str(one.item.path),
+            "type": one.item.type,
+            "verdict": one.judgement.verdict,
+            "score": one.judgement.cal,
+            "p": one.judgement.p,
+            "st": one.judgement.st,
+            "ae": one.judgement.ae,
+            "global": one.judgement.global_,
+            "cause": one.judgement.cause,
+        }
+        for one in evaluation.judged
+    ]
 
 
 def _figures_json(figures: Figures) -> dict[str, Any]:

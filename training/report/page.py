@@ -12,7 +12,7 @@ from edge import __version__
 from edge.clock import SystemClock
 from edge.engine.machine import this_machine
 from edge.errors import ConfigError
-from training.evaluate import Evaluation, Figures, Judged, to_json
+from training.evaluate import Evaluation, Figures, Judged, pictures_json, to_json
 from training.report import charts
 from training.report.gallery import at_worst, make_case, worst_alarms, worst_misses
 
@@ -32,7 +32,7 @@ _TERMS = (
 
 
 def write_report(evaluation: Evaluation, folder: Path) -> Path:
-    """Write the report and, beside it, its figures as JSON.
+    """Write the report and, beside it, its figures and every picture's verdict as JSON.
 
     Args:
         evaluation: what to report.
@@ -48,7 +48,9 @@ def write_report(evaluation: Evaluation, folder: Path) -> Path:
     page = render(evaluation)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / FIGURES_NAME, json.dumps(to_json(evaluation), indent=1) + "\n")
+        _replace(
+            folder / FIGURES_NAME, json.dumps({**to_json(evaluation), "pictures": pictures_json(evaluation)}, indent=1) + "\n"
+        )
         _replace(folder / REPORT_NAME, page)
     except OSError as exc:
         raise ConfigError(f"{folder}: cannot write the report there ({exc.strerror}); name another folder with --report") from exc
