@@ -112,7 +112,8 @@ def pdn_model(
 def saturating_model(weight: int, size: int = 48) -> bytes:
     """One INT8 convolution (3x3, 64 channels, every weight the same) over 64 copies of the red channel minus 128.
 
-    A white frame makes every product as large as it gets: the maps are 64 * 9 * 127 * weight, exactly.
+    A white frame makes every product as large as it gets: the maps are 64 * 9 * 127 * weight. The result is quantized again,
+    with that value as its step 100, so that engines fuse the whole into one integer operation.
     """
     graph = _Graph(size)
     x = graph.node("Transpose", graph.node("Cast", "frame", to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
@@ -121,6 +122,7 @@ def saturating_model(weight: int, size: int = 48) -> bytes:
     )
     kernels = graph.int8_weight(np.full((64, 64, 3, 3), weight), np.ones(64, np.float32))
     x = graph.node("Conv", graph.qdq(x, 1.0), kernels, pads=[1, 1, 1, 1])
+    x = graph.qdq(x, saturating_value(weight) / 100)
     cells, begin = size // 4 - 8, size // 2
     bounds = [graph.constant(np.array(v, np.int64)) for v in ([0, begin, begin], [1, begin + cells, begin + cells], [1, 2, 3])]
     one = graph.node("Slice", x, *bounds)

@@ -44,7 +44,9 @@ class Entry:
     offset: int | None = None
 
 
-def write_zip(entries: list[Entry], *, comment: bytes = b"", before: bytes = b"", between: bytes = b"", **end: int) -> bytes:
+def write_zip(
+    entries: list[Entry], *, comment: bytes = b"", before: bytes = b"", between: bytes = b"", inside: bytes = b"", **end: int
+) -> bytes:
     """A zip writer of its own, from APPNOTE.TXT, so that the reader is not tested by its own writer."""
     body, directory = bytearray(before), bytearray()
     for entry in entries:
@@ -62,6 +64,7 @@ def write_zip(entries: list[Entry], *, comment: bytes = b"", before: bytes = b""
         directory += struct.pack("<HHH", len(entry.name), len(entry.central_extra), len(entry.comment))
         directory += struct.pack("<HHII", entry.central.get("disk", 0), entry.central.get("internal", 0), mode, at)
         directory += entry.name + entry.central_extra + entry.comment
+    directory += inside
     fields = {
         "disk": 0,
         "start_disk": 0,
@@ -152,6 +155,7 @@ TRICKS = {
     "trailing zip": (PACKED + PACKED, "directory|altered"),
     "hidden bytes between members": (with_entry(1, after=b"hidden"), "at byte"),
     "hidden bytes before directory": (write_zip(entries(), between=b"hidden"), "follow the last member"),
+    "hidden bytes behind the directory's entries": (write_zip(entries(), inside=b"hidden"), "directory to end"),
     "second entry points at first": (with_entry(2, offset=0), "at byte"),
     "time": (with_entry(0, both={"time": 1}), "time 0x1"),
     "date": (with_entry(0, both={"date": 34}), "date 0x22"),
