@@ -22,8 +22,9 @@ class Station:
     def __init__(self, settings: GateSettings) -> None:
         self._settings = settings
         self.birth: Birth | None = None
-        self._tokens: dict[str, int] = {}  # token -> when it dies, ns
+        self._tokens: dict[str, int] = {}  # token -> when it dies by its own stamps, ns
         self._token = ""
+        self._check_dies_ns: int | None = None  # when the newest one dies by the newest beat; None before its first beat
         self._beat: Beat | None = None
         self._beat_ns = 0
         self._state: State | None = None
@@ -56,8 +57,7 @@ class Station:
             self._beat = None
             self._state = None
             self._status = ""
-            self._tokens.clear()
-            self._token = ""
+            self._revoke()
         self.birth = birth
         changed = self._speaker() != before
         if changed:
@@ -83,17 +83,15 @@ class Station:
             self._learn(state.check, (state.check.until_us - state.check.at_us) // 1000 * NS_PER_MS, now_ns)
 
     def on_beat(self, beat: Beat, now_ns: int) -> None:
-        """Take a beat of the current boot; an older or repeated one is no sign of life."""
+        """Take a beat of the current boot; an older or repeated one is no sign of life.
+
+        Beats and births come over two connections, so a beat without a living check may overtake the birth that brings one.
+        It therefore closes the gate until the next beat, but forgets no token.
+        """
         if beat.boot != self.boot or (self._beat is not None and beat.n <= self._beat.n):
             return
         self._beat, self._beat_ns = beat, now_ns
-        if beat.check_left_ms <= 0:
-            self._revoke()
-        elif self._token in self._tokens:
-            # The birth bounds the token's life by its own stamps; a beat may only shorten it. A beat after a renewal we
-            # have not heard of yet therefore cannot revive the old token.
-            left_ns = now_ns + round(beat.check_left_ms * NS_PER_MS)
-            self._tokens[self._token] = min(self._tokens[self._token], left_ns)
+        self._check_dies_ns = now_ns + round(beat.check_left_ms * NS_PER_MS)
 
     def on_status(self, status: Status) -> None:
         """Remember it as an explanation: a last will may come 14 s late, so reject timing never rests on it."""
@@ -101,6 +99,10 @@ class Station:
             self._status = f" (it reports {status.status}: {status.why})" if status.status == "offline" else ""
 
     def _learn(self, check: Check, left_ns: int, now_ns: int) -> None:
+        if check.token != self._token:
+            if self._token in self._tokens and self._check_dies_ns is not None:
+                self._tokens[self._token] = min(self._tokens[self._token], self._check_dies_ns)
+            self._check_dies_ns = None
         self._token = check.token
         self._tokens = {token: dies for token, dies in self._tokens.items() if dies > now_ns}
         self._tokens[check.token] = now_ns + left_ns
@@ -108,6 +110,7 @@ class Station:
     def _revoke(self) -> None:
         self._token = ""
         self._tokens.clear()
+        self._check_dies_ns = None
 
     def is_current(self, verdict: Verdict) -> bool:
         """The verdict comes from the boot of the latest birth."""
@@ -119,6 +122,8 @@ class Station:
 
     def token_lives(self, token: str, now_ns: int) -> bool:
         """The self-check behind this token has not expired and was not revoked."""
+        if token == self._token and self._check_dies_ns is not None and self._check_dies_ns <= now_ns:
+            return False
         return bool(token) and self._tokens.get(token, 0) > now_ns
 
     def refusal(self, verdict: Verdict, now_ns: int, *, mac_ok: bool) -> Why | None:
@@ -132,10 +137,6 @@ class Station:
         if verdict.verdict == "pass" and not self.token_lives(verdict.ctx.check, now_ns):
             return "no-token"
         return None
-
-    def next_expiry_ns(self) -> int | None:
-        """When the newest self-check dies."""
-        return self._tokens.get(self._token)
 
     def reasons(self, now_ns: int) -> list[str]:
         """Why the station may not open this gate now; empty when it may."""

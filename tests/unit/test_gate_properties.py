@@ -68,28 +68,31 @@ class Log:
         return next((e for e in reversed(self.events[: index + 1]) if e.what == "birth"), None)
 
     def token_alive(self, token: str, now: int, index: int) -> bool:
-        """Replay the life of one token: given by a birth or state, shortened by beats, ended by revocation or another speaker."""
-        dies, newest, boot, model, last_n = -1, "", "", "", 0
+        """Replay the life of one token: given by a birth, ended by revocation, another speaker, or what the last beat said."""
+        until, newest, boot, model, last_n = -1, "", "", "", 0
+        by_beat: int | None = None
         for e in self.events[: index + 1]:
             if e.what == "birth":
                 if (e.at["boot"], e.at["model"]) != (boot, model):
-                    dies, newest = -1, ""
-                if e.at["boot"] != boot:
-                    last_n = 0
+                    until, by_beat = -1, None
+                    if e.at["boot"] != boot:
+                        newest, last_n = "", 0
                 boot, model = e.at["boot"], e.at["model"]
                 if not e.at["token"]:
-                    dies, newest = -1, ""
-                else:
-                    newest = e.at["token"]
-                    if newest == token:
-                        dies = e.ms + e.at["life"]
+                    until, newest, by_beat = -1, "", None
+                    continue
+                if e.at["token"] != newest:
+                    if newest == token and by_beat is not None:
+                        until = min(until, by_beat)
+                    by_beat = None
+                newest = e.at["token"]
+                if newest == token:
+                    until = e.ms + e.at["life"]
             elif e.what == "beat" and e.at["boot"] == boot and e.at["n"] > last_n:
-                last_n = e.at["n"]
-                if e.at["left"] <= 0:
-                    dies, newest = -1, ""
-                elif newest == token and dies >= 0:
-                    dies = min(dies, e.ms + e.at["left"])
-        return now < dies
+                last_n, by_beat = e.at["n"], e.ms + e.at["left"]
+        if newest == token and by_beat is not None and now >= by_beat:
+            return False
+        return now < until
 
     def alive(self, now: int, index: int) -> bool:
         """A beat of the current boot, newer than all before it and saying armed, not older than 3.5 periods."""
@@ -172,7 +175,7 @@ class GateMachine(RuleBasedStateMachine):
         self.offset_ms = 0
         self.count = 0
         self.seq = 0
-        self.n = self.last_n = 0
+        self.n = 0
         self.checks = 0
         self.boot, self.model, self.token, self.newest = BOOT, MODEL, TOKEN, TOKEN
         self.beating = True
@@ -207,16 +210,13 @@ class GateMachine(RuleBasedStateMachine):
 
     def send_beat(self, boot: str, n: int, *, armed: bool, left: int) -> None:
         self.log.add(self.ms, "beat", boot=boot, n=n, armed=armed, left=left)
-        if boot == self.boot and n > self.last_n:
-            self.last_n = n
-            self.newest = self.newest if left > 0 else ""
         self.check(self.gate.beat(make_beat(n, boot, armed=armed, left_ms=left), self.ns))
 
     def send_birth(self, boot: str, model: str, token: str, life: int) -> None:
         before = self.log.birth(len(self.log.events) - 1)
         if before is None or before.at["boot"] != boot:
             self.log.add(self.ms, "boot-change")
-            self.n = self.last_n = 0
+            self.n = 0
         if before is None or (before.at["boot"], before.at["model"]) != (boot, model):
             self.log.add(self.ms, "speaker-change")
         self.log.add(self.ms, "birth", boot=boot, model=model, token=token, life=life)

@@ -321,14 +321,44 @@ def test_an_old_token_that_still_lives_is_accepted_after_a_renewal(world):
     assert opened(world.to(world.ms + D_MS)) == [count]
 
 
-def test_a_beat_cannot_revive_a_token(world):
-    """A renewal the gate has not heard of makes the beat's remaining life long again; the old token dies all the same."""
+def test_a_beat_that_overtakes_the_birth_closes_the_gate_for_one_beat_only():
+    """Two connections: the beat from before the self-check may come after the birth that carries its token."""
+    world = World()
     world.beating = False
-    world.beat(left_ms=30.0)
-    world.to(world.ms + 20)
-    world.beat(left_ms=60_000.0)
-    world.to(world.ms + 20)
+    world.birth(token="none")
+    world.beat(armed=False, left_ms=0.0)
+    world.birth()
+    world.beat(armed=False, left_ms=0.0)
     assert not world.gate.armed
+    world.ms += 100
+    world.beat()
+    assert "commissioning" in only(world.tick()[-2:] or world.actions[-2:], Disarmed).reasons[0]
+
+
+def test_a_beat_cannot_lengthen_the_life_that_the_birth_stated(world):
+    world.beating = False
+    world.birth(life_ms=50.0)
+    for _ in range(10):
+        world.ms += 10
+        world.beat(left_ms=60_000.0)
+        world.tick()
+    assert not world.gate.armed
+
+
+def test_a_renewed_token_lives_no_longer_than_its_last_beat_said(world):
+    world.beating = False
+    world.beat(left_ms=100.0)
+    start = world.ms
+    count = world.part()
+    world.verdict(count)
+    world.birth(token="chk-2")
+    for _ in range(36):
+        world.ms += 10
+        world.beat()
+        world.tick()
+    assert world.gate.armed
+    assert acks(world.actions) == [("reject", "no-token")]
+    assert world.ms == start + D_MS
 
 
 def test_an_announced_restart_takes_back_the_permits_of_the_old_boot(world):
