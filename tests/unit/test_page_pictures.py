@@ -67,9 +67,9 @@ def test_heat_lies_where_the_map_has_its_hill():
     opaque = rgba(encode_heat(anomaly))[..., 3] == 255
     want = to_picture(anomaly, 256, 256) >= 1.0
     rows, columns = np.nonzero(opaque)
-    # Cell 5 of 24, 4 cells of border: its middle is (5 + 4 + 0.5) / 32 of the picture.
-    assert rows.mean() / 256 == pytest.approx(9.5 / 32, abs=0.01)
-    assert columns.mean() / 256 == pytest.approx(21.5 / 32, abs=0.01)
+    # A map of 24 cells is that of a 128 px input, and the middle of cell j lies at 4 j + 16.5 px of it.
+    assert rows.mean() / 256 == pytest.approx((4 * 5 + 16.5) / 128, abs=0.01)
+    assert columns.mean() / 256 == pytest.approx((4 * 17 + 16.5) / 128, abs=0.01)
     # The last step below the limit shares the limit's colour.
     assert (opaque | ~want).all()
     assert opaque.sum() <= want.sum() * 1.1 + 4
