@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as reference
@@ -14,12 +14,14 @@ LABELLED = st.lists(st.tuples(st.integers(-4, 4), st.booleans()), min_size=2, ma
 )
 
 
+@settings(deadline=None)
 @given(LABELLED)
 def test_auroc_agrees_with_scikit_learn_whatever_the_ties(rows):
     scores, bad = zip(*rows, strict=True)
     assert auroc(scores, bad) == pytest.approx(reference.roc_auc_score(bad, scores), abs=1e-12)
 
 
+@settings(deadline=None)
 @given(LABELLED)
 def test_auroc_is_the_share_of_pairs_in_the_right_order(rows):
     good = [score for score, bad in rows if not bad]
@@ -28,6 +30,7 @@ def test_auroc_is_the_share_of_pairs_in_the_right_order(rows):
     assert auroc(*zip(*rows, strict=True)) == pytest.approx(sum(pairs) / len(pairs), abs=1e-12)
 
 
+@settings(deadline=None)
 @given(LABELLED)
 def test_roc_curve_agrees_with_scikit_learn_point_by_point(rows):
     scores, bad = zip(*rows, strict=True)
@@ -86,6 +89,7 @@ def test_clopper_pearson_without_trials_says_nothing():
         clopper_pearson(1, 2, confidence=1.0)
 
 
+@settings(deadline=None)
 @given(st.floats(0.0, 1.0), st.integers(1, 300), st.integers(1, 300))
 def test_auroc_interval_holds_the_area_and_satisfies_its_definition(area, good, bad):
     lower, upper = auroc_interval(area, good, bad)

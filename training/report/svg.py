@@ -52,7 +52,6 @@ class Plot:
     right: float = 18.0
     top: float = 14.0
     bottom: float = 56.0
-    grid: bool = True
     _parts: list[str] = field(default_factory=list)
 
     def px(self, value: float) -> float:
@@ -113,13 +112,11 @@ class Plot:
         axes = []
         for value, words in self.x.ticks:
             at = self.px(value)
-            if self.grid:
-                axes.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{self.top}" y2="{low}"/>')
+            axes.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{self.top}" y2="{low}"/>')
             axes.append(f'<text x="{at:.1f}" y="{low + 19:.1f}" text-anchor="middle">{escape(words)}</text>')
         for value, words in self.y.ticks:
             at = self.py(value)
-            if self.grid:
-                axes.append(f'<line class="grid" x1="{self.left}" x2="{end}" y1="{at:.1f}" y2="{at:.1f}"/>')
+            axes.append(f'<line class="grid" x1="{self.left}" x2="{end}" y1="{at:.1f}" y2="{at:.1f}"/>')
             axes.append(f'<text x="{self.left - 8}" y="{at + 5:.1f}" text-anchor="end">{escape(words)}</text>')
         middle = (self.left + end) / 2
         axes.append(f'<line class="axis" x1="{self.left}" x2="{end}" y1="{low}" y2="{low}"/>')
