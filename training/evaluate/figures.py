@@ -166,9 +166,9 @@ def measure(judged: Sequence[Judged], subject: Subject, *, engine: str, leaked: 
             types[one.item.type].append(one)
     counts, names = _count(ordered, data)
     named: dict[str, list[Judged]] = defaultdict(list)
-    for one in ordered:
-        for name in sorted(names.get(one.item, set())):
-            named[name].append(one)
+    for parts in types.values():  # type by type, so that a type's defects stand together
+        for name in sorted(set().union(*(names.get(one.item, set()) for one in parts))):
+            named[name] += [one for one in parts if name in names.get(one.item, set())]
     rejected = sum(one.rejected for one in good)
     return Evaluation(
         model=subject.name,
@@ -180,7 +180,7 @@ def measure(judged: Sequence[Judged], subject: Subject, *, engine: str, leaked: 
         judged=ordered,
         all=_figures(good, [one for one in ordered if one.bad], counts),
         by_type={kind: _figures(good, parts, counts) for kind, parts in types.items()},
-        by_defect={name: _figures(good, parts, None) for name, parts in sorted(named.items())},
+        by_defect={name: _figures(good, parts, counts) for name, parts in named.items()},
         false_rejects=rejected,
         false_reject_interval=clopper_pearson(rejected, len(good)),
         causes=_causes(ordered),
@@ -191,7 +191,7 @@ def measure(judged: Sequence[Judged], subject: Subject, *, engine: str, leaked: 
     )
 
 
-def _figures(good: list[Judged], bad: list[Judged], counts: dict[Item, PixelCounts] | None) -> Figures:
+def _figures(good: list[Judged], bad: list[Judged], counts: dict[Item, PixelCounts]) -> Figures:
     flags = [False] * len(good) + [True] * len(bad)
     parts = good + bad
 
@@ -212,7 +212,7 @@ def _figures(good: list[Judged], bad: list[Judged], counts: dict[Item, PixelCoun
         },
         missed=missed,
         miss_interval=clopper_pearson(missed, len(bad)),
-        pixels=None if counts is None else _pixel_figures([counts[one.item] for one in parts if one.item in counts]),
+        pixels=_pixel_figures([counts[one.item] for one in parts if one.item in counts]),
     )
 
 

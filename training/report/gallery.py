@@ -26,7 +26,7 @@ class Case:
     """One card of the gallery; pictures are data URLs.
 
     Attributes:
-        title: file and type. note: score, verdict and cause.
+        title: type, file and the names of its defects. note: score, verdict and cause.
         picture: the part. heat: with its anomaly map. truth: with the outline of its masks; None where there are none.
         wrong: whether the verdict was wrong.
     """
@@ -63,11 +63,13 @@ def make_case(one: Judged, defects: dict[int, DefectConfig]) -> Case:
         DataError: a mask is unusable.
     """
     picture = read_picture(one.item.path)
-    masks = [truth.pixels for truth in read_truth(one.item, defects)]
+    truths = read_truth(one.item, defects)
+    masks = [truth.pixels for truth in truths]
+    names = ", ".join(sorted({truth.name for truth in truths if truth.name}))
     judgement = one.judgement
     cause = f", cause {judgement.cause}" if judgement.cause else ""
     return Case(
-        title=f"{one.item.type}/{one.item.path.name}",
+        title=f"{one.item.type}/{one.item.path.name}" + (f": {names}" if names else ""),
         note=f"score {judgement.cal:.2f} of the limit: {judgement.verdict}{cause} "
         f"(st {judgement.st:.2f}, ae {judgement.ae:.2f}, global {judgement.global_:.2f})",
         picture=_url(Image.fromarray(picture)),
