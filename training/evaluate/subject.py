@@ -92,6 +92,7 @@ def _open_bundle(path: Path, data: Path, backend: str, trust: TrustStore) -> Sub
         "made": manifest.created_utc,
         **_trained(manifest.model, made.recipe, made.steps, made.seed, made.teacher, made.commit, made.packages),
         "training data hash": _same_data(made.data_sha256, dataset),
+        **({"notes": made.notes} if made.notes else {}),
     }
     return Subject(
         name=manifest.name,
@@ -101,7 +102,6 @@ def _open_bundle(path: Path, data: Path, backend: str, trust: TrustStore) -> Sub
         data=dataset,
         items=items,
         provenance=provenance,
-        warnings=(made.notes,) if made.notes else (),
     )
 
 
