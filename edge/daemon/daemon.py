@@ -103,8 +103,8 @@ class Daemon:
 
     def _make_stages(self) -> None:
         config, clock, who, names = self.config, self._clock, self._who, self._names
-        tickets = Newest[Ticket](TICKETS)
-        shots = Newest[Shot](SHOTS)
+        tickets, shots = Newest[Ticket](TICKETS), Newest[Shot](SHOTS)
+        self._wake = (tickets.close, shots.close)
         self._outbox = Backlog[Outcome](OUTBOX)
         self._answers = Answers(self.ledger, self._outbox, clock)
         self.intake = Intake(
@@ -268,6 +268,8 @@ class Daemon:
         self._stop.set()
         self.trigger.close()
         self.camera.interrupt()
+        for wake in self._wake:
+            wake()
         self._join(self._threads, _JOIN_S)
         for ticket in self.ledger.all_open():
             self._answers.give_up(ticket, "stopping")
@@ -304,6 +306,7 @@ class Daemon:
 
     def _on_line(self, connected: bool, why: str) -> None:
         if connected:
+            self.rest.hurry()
             self.station.clear("broker")
         else:
             self.station.raise_(
@@ -314,6 +317,8 @@ class Daemon:
             )
 
     def _on_rest(self, connected: bool, why: str) -> None:
+        if connected:
+            self.line.hurry()
         self.announcer.on_broker(connected, why)
 
     def _on_station(self, snapshot: Snapshot) -> None:

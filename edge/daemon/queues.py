@@ -22,6 +22,7 @@ class Newest(Generic[T]):
         self.depth = depth
         self._items: deque[T] = deque()
         self._ready = threading.Condition()
+        self._closed = False
 
     def put(self, item: T) -> T | None:
         """Add an item; returns the oldest one when it had to give way."""
@@ -34,9 +35,15 @@ class Newest(Generic[T]):
     def get(self, timeout_s: float) -> T | None:
         """Take the oldest item, waiting at most so long; None when there is none."""
         with self._ready:
-            if not self._items:
+            if not self._items and not self._closed:
                 self._ready.wait(timeout_s)
             return self._items.popleft() if self._items else None
+
+    def close(self) -> None:
+        """Wake whoever waits; `get` never waits from now on."""
+        with self._ready:
+            self._closed = True
+            self._ready.notify_all()
 
     def __len__(self) -> int:
         return len(self._items)

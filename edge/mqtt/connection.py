@@ -118,6 +118,7 @@ class Connection:
         self._client: paho.Client | None = None
         self._connected = False
         self._stop = threading.Event()
+        self._hurry = threading.Event()
         self._answered = threading.Event()
         self._ended = threading.Event()
         self._why = ""
@@ -149,6 +150,11 @@ class Connection:
     def start(self) -> None:
         """Begin to connect, in the background, for as long as it takes."""
         self._thread.start()
+
+    def hurry(self) -> None:
+        """Try to connect now instead of after the pause: the broker was just seen."""
+        if not self._connected:
+            self._hurry.set()
 
     def publish(
         self, topic: str, payload: bytes, *, qos: int, retain: bool = False, expiry_s: int = 0, correlation: bytes = b""
@@ -187,6 +193,7 @@ class Connection:
             time.sleep(0.01)
             self._publish_kept()
         self._stop.set()
+        self._hurry.set()
         self._answered.set()
         self._ended.set()
         if self._thread.is_alive():
@@ -209,7 +216,8 @@ class Connection:
             if not accepted and self._broker.protocol == "auto":
                 self._switch_protocol(why)
             # Spread out, or all stations of a plant come back in the same millisecond.
-            self._stop.wait(backoff * random.uniform(0.7, 1.3))
+            if self._hurry.wait(backoff * random.uniform(0.7, 1.3)):
+                self._hurry.clear()
             backoff = min(2 * backoff, LAST_BACKOFF_S)
 
     def _session(self) -> tuple[bool, str]:

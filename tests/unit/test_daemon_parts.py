@@ -62,6 +62,18 @@ def test_newest_is_bounded_and_hands_back_what_it_displaces(depth, actions):
         assert len(queue) == len(model) <= depth
 
 
+def test_closing_wakes_who_waits():
+    queue = Newest[int](1)
+    got = []
+    waiting = threading.Thread(target=lambda: got.append(queue.get(30)))
+    waiting.start()
+    queue.close()
+    waiting.join(5)
+    assert got == [None]
+    queue.put(1)
+    assert queue.get(30) == 1
+
+
 def test_backlog_waits_for_room_and_says_when_there_was_none():
     queue = Backlog[int](2)
     assert queue.put(1, 0)
