@@ -86,6 +86,11 @@ class BrokerProcess:
         """Process id; 0 while it does not run."""
         return self._process.pid if self._process is not None and self._process.poll() is None else 0
 
+    @property
+    def died(self) -> bool:
+        """It has ended, and nobody asked it to."""
+        return self._process is not None and not self.pid
+
     def start(self) -> None:
         """Start it, again on the same port after `kill`, and wait until it listens."""
         with contextlib.closing(socket.socket()) as probe:

@@ -61,6 +61,11 @@ class PartBook:
         if 0 < count < len(self._notes):
             self._notes[count] |= _VERDICTS[verdict]
 
+    @property
+    def last(self) -> int:
+        """Number of the newest part."""
+        return len(self._notes) - 1
+
     def is_good(self, count: int) -> bool:
         """The truth about a part that was launched."""
         return bool(self._notes[count] & _GOOD)

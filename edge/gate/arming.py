@@ -226,9 +226,9 @@ class Commissioning:
         """Why it has not passed; empty when it has."""
         if self.passed:
             return ""
-        seen, need = len(self._window), self._window.maxlen
-        if seen < (need or 0):
-            return f"commissioning: {seen} of {need} parts measured, all are rejected until then"
+        need = self._window.maxlen or 0
+        if len(self._window) < need:
+            return f"commissioning: {need} parts are measured first, and rejected"
         slow = "no verdict" if math.isinf(self.p999_ms) else f"p99.9 {self.p999_ms:.1f} ms + 4 x {self._unc_ms:.2f} ms"
         return (
             f"commissioning: {slow} for the last {need} parts, expected below {self.limit_ms:.0f} ms: "

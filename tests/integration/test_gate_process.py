@@ -40,7 +40,7 @@ def cell(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cell]:
         gate = GateUnderTest(tmp_path, broker.port, lambda count: verdict_of(count) == "pass", station.address)
         stack.callback(gate.close)
         gate.start()
-        gate.wait_for_log("commissioning: 0 of")
+        gate.wait_for_log("commissioning: ")
         yield Cell(broker, station, gate)
 
 

@@ -117,7 +117,7 @@ class Cell:
         self.start_broker()
         self.gate.start()
         self.daemon.start()
-        assert wait_until(lambda: self.gate.said("commissioning: 0 of"), PATIENCE_S), self.logs()
+        assert wait_until(lambda: self.gate.said("commissioning: "), PATIENCE_S), self.logs()
         self.line.start()
         self.wait_for_passes(6)
         return self
