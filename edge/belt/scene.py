@@ -181,6 +181,25 @@ def render(
     return Part(frame, Truth(what, name, mask, f"{product}-{seed}-{index}", made.rule))
 
 
+def truth_of(
+    product: str, seed: int, index: int, *, logical_share: float = 0.05, structural_share: float = 0.05
+) -> tuple[Kind, str]:
+    """What `render` draws when it may decide for itself, without drawing it.
+
+    Args:
+        product: one of PRODUCTS.
+        seed: which belt.
+        index: which part of it.
+        logical_share: share of parts with a logical defect.
+        structural_share: share of parts with a structural one.
+
+    Returns:
+        Kind, and the defect's name (empty for a good part).
+    """
+    dice = Dice(SCENE_VERSION, product, seed, index).fork("kind")
+    return _draw_kind(PRODUCTS[product], dice, None, None, logical_share, structural_share)
+
+
 def _draw_kind(
     product: Product, dice: Dice, kind: str | None, defect: str | None, logical: float, structural: float
 ) -> tuple[Kind, str]:

@@ -138,14 +138,14 @@ def write_scenes(product: str, out: Path, parts: tuple[Split, ...], size: int, p
                 part = render(product, split.seed, number * INDEX_STEP, kind=split.kind.value, defect=name, size=size)
                 file = f"{split.folder}/{number:04d}.png"
                 _save(out / file, part.frame)
-                digest.update(f"{file}\0{hashlib.sha256(part.frame).hexdigest()}\n".encode())
+                digest.update(f"{file}\0{hashlib.sha256(part.frame.tobytes()).hexdigest()}\n".encode())
                 if name is not None:
                     defects[file] = name
                     mask = f"ground_truth/{split.type}/{number:04d}/000.png"
                     pixels = (part.truth.mask > 0).astype(np.uint8) * np.uint8(values[name])
                     (out / mask).parent.mkdir(parents=True)
                     _save(out / mask, pixels)
-                    digest.update(f"{mask}\0{hashlib.sha256(pixels).hexdigest()}\n".encode())
+                    digest.update(f"{mask}\0{hashlib.sha256(pixels.tobytes()).hexdigest()}\n".encode())
                 done += 1
                 if progress is not None:
                     progress(done, total)
