@@ -1,5 +1,6 @@
 """What the run has shown, as one object and as a page of text. Every figure is counted or measured, none is assumed."""
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from edge.demo.line import Line
 from edge.demo.observer import Observer
 from edge.demo.plan import Plan, Speed
 from edge.engine.machine import this_machine
+from edge.engine.proof import percentiles_of
 from edge.errors import ContractError, JournalError
 from edge.journal.reader import Reader
 from edge.wire.verdict import Verdict, decode_verdict
@@ -76,12 +78,12 @@ def read_journal(path: Path, book: PartBook, scores: Scores) -> int:
     return rows
 
 
-def percentiles(values: Any) -> dict[str, float] | None:
-    """p50, p99, p99.9 and the number of values; None without any."""
-    if not values:
+def percentiles(values_ms: Sequence[float]) -> dict[str, float] | None:
+    """p50, p99, p99.9 (each a time that was measured) and the number of values; None without any."""
+    if not values_ms:
         return None
-    p50, p99, p999 = np.percentile(np.asarray(values, np.float64), [50, 99, 99.9], method="inverted_cdf")
-    return {"p50": round(float(p50), 1), "p99": round(float(p99), 1), "p999": round(float(p999), 1), "n": len(values)}
+    of = percentiles_of((np.asarray(values_ms, np.float64) * 1e6).astype(np.int64))
+    return {"p50": round(of.p50, 1), "p99": round(of.p99, 1), "p999": round(of.p999, 1), "n": of.n}
 
 
 def summarise(
@@ -93,12 +95,12 @@ def summarise(
     moments: Moments,
     faults: list[Fault],
     about: dict[str, Any],
-    truth: Any,
+    truth: Callable[[int], str],
 ) -> dict[str, Any]:
     """The whole summary; `truth(count)` names a part's defect, empty for a good one."""
     book, tally = line.book, line.book.tally()
 
-    def named(counts: Any) -> list[dict[str, Any]]:
+    def named(counts: Iterable[int]) -> list[dict[str, Any]]:
         return [
             {"part": count, "truth": truth(count) or "good", "score": scores.of(count)}
             for _, count in zip(range(NAMED_PARTS), counts, strict=False)
@@ -114,8 +116,8 @@ def summarise(
             "against_verdict": tally.against_verdict,
         },
         "late": observer.why["late"] + scores.late,
-        "trigger_to_gate_ms": percentiles(observer.to_gate_ms),
-        "infer_ms": percentiles(observer.infer_ms),
+        "trigger_to_gate_ms": percentiles(list(observer.to_gate_ms)),
+        "infer_ms": percentiles(list(observer.infer_ms)),
         "good": {"passed": tally.good_passed, "false_rejects": tally.false_rejects, "lost": tally.good_lost},
         "bad": {"rejected": tally.bad_rejected, "missed": tally.misses},
         "misses": named(book.missed()),
