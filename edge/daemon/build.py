@@ -1,5 +1,6 @@
 """From configuration to parts: which camera, which trigger, which model. Each failure says what to do."""
 
+import re
 from pathlib import Path
 
 from edge.bundle.reader import Bundle, open_bundle
@@ -8,9 +9,10 @@ from edge.camera.base import Camera
 from edge.camera.folder import FolderCamera
 from edge.clock import Clock
 from edge.daemon.compose import Identity, check_room
-from edge.daemon.config import StationConfig
+from edge.daemon.config import Belt, StationConfig
 from edge.engine import open_engine
 from edge.engine.base import Engine
+from edge.errors import ConfigError
 from edge.judge import Judge
 from edge.trigger.base import TriggerSource
 from edge.trigger.command import CommandTrigger
@@ -27,13 +29,38 @@ def load_bundle(config: StationConfig) -> Bundle:
 
 
 def make_camera(config: StationConfig) -> Camera:
-    """The camera of the configuration, not opened yet."""
+    """The camera of the configuration, not opened yet. Raises ConfigError: a setting it does not know.
+
+    The belt is imported when it is asked for: a box with a real camera need not pay for it.
+    """
     camera = config.camera
     if camera.kind == "folder":
         return FolderCamera(Path(camera.folder.path), loop=camera.folder.loop)
-    from edge.camera.belt import BeltCamera
+    return _make_belt(camera.belt)
 
-    return BeltCamera(product=camera.belt.product, seed=camera.belt.seed)
+
+def _make_belt(belt: Belt) -> Camera:
+    from edge.camera.belt import BeltCamera
+    from edge.camera.belt_faults import FaultKind
+
+    camera = BeltCamera(
+        belt.product,
+        belt.seed,
+        size=belt.size,
+        logical_share=belt.logical_share,
+        structural_share=belt.structural_share,
+    )
+    for text in belt.faults:
+        match = re.fullmatch(r"([a-z]+)(?:=(-?[\d.]+))?(?:@(\d+)-(\d+))?", text)
+        try:
+            if match is None:
+                raise ValueError('expected "kind", "kind=strength" or "kind=strength@first-last"')
+            parts = None if match[3] is None else range(int(match[3]), int(match[4]) + 1)
+            camera.fail(FaultKind(match[1]), None if match[2] is None else float(match[2]), parts)
+        except ValueError as exc:
+            kinds = ", ".join(kind.value for kind in FaultKind)
+            raise ConfigError(f"camera.belt.faults: {text!r}: {exc}; kinds are {kinds}") from exc
+    return camera
 
 
 def make_trigger(config: StationConfig, clock: Clock) -> TriggerSource:

@@ -44,8 +44,18 @@ class Folder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Belt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """camera.kind = "belt": the simulated belt, with a knob for every fault a camera has."""
 
-    product: Annotated[str, Doc(description="what runs on the belt: vials, harness or glass")] = "vials"
+    product: Annotated[str, Doc(description="what runs on the belt: tray, vials or harness")] = "tray"
     seed: Annotated[int, Doc(ge=0, description="the same seed gives the same parts, pixel by pixel")] = 1
+    size: Annotated[int, Doc(ge=128, le=2048, description="px a side of a frame")] = 256
+    logical_share: Annotated[float, Doc(ge=0.0, le=1.0, description="share of parts with a logical defect")] = 0.05
+    structural_share: Annotated[float, Doc(ge=0.0, le=1.0, description="share of parts with a structural defect")] = 0.05
+    faults: Annotated[
+        list[str],
+        Doc(
+            max_length=64,
+            description='faults: "kind", "kind=strength", "kind=strength@first-last" part: "frozen@40-49", "late=0.3"',
+        ),
+    ] = []
 
 
 class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

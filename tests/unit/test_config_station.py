@@ -2,10 +2,13 @@
 
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from edge.camera.base import Trigger
+from edge.daemon.build import make_camera
 from edge.daemon.config import StationConfig
 from edge.daemon.configfile import keys, load_config, parse_config, read_given, render, sections
 from edge.errors import ConfigError
@@ -140,6 +143,32 @@ def test_secrets_come_from_files_or_credentials_and_are_never_printed(tmp_path, 
 def test_a_missing_or_short_seal_key_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="at least 16 bytes, got 0"):
         station_config(tmp_path, seal={"enabled": True}).mac_key()
+
+
+def test_the_belt_with_its_faults(tmp_path):
+    belt = {"product": "vials", "seed": 7, "size": 128, "faults": ["frozen@4-6", "late=0.01"]}
+    with make_camera(station_config(tmp_path, camera={"kind": "belt", "belt": belt})) as camera:
+        camera.start()
+        frames = [camera.grab(Trigger(count, time.monotonic_ns()), 20.0) for count in (3, 4)]
+    assert frames[0].pixels.shape == (128, 128, 3)
+    assert frames[0].frame_id == frames[1].frame_id, "frozen"
+
+
+@pytest.mark.parametrize(
+    ("belt", "words"),
+    [
+        ({"faults": ["frosen"]}, r"'frosen': 'frosen' is not a valid FaultKind; kinds are absent, "),
+        ({"faults": ["late=99"]}, r"'late=99': late: expected a strength from 0 to 60"),
+        ({"faults": ["late=1.2.3"]}, r"'late=1.2.3': could not convert"),
+        ({"faults": ["frozen@9-1"]}, r"'frozen@9-1': frozen: expected at least one part"),
+        ({"faults": ["frozen 3"]}, r"'frozen 3': expected \"kind\""),
+        ({"product": "bottles"}, r"expected one of .*tray.*, got 'bottles'"),
+        ({"logical_share": 0.8, "structural_share": 0.8}, r"sum to at most 1"),
+    ],
+)
+def test_a_belt_that_cannot_be(tmp_path, belt, words):
+    with pytest.raises(ConfigError, match=words):
+        make_camera(station_config(tmp_path, camera={"belt": belt}))
 
 
 def test_every_key_and_section_is_documented():
