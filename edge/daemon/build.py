@@ -52,14 +52,16 @@ def _make_belt(belt: Belt) -> Camera:
     )
     for text in belt.faults:
         match = re.fullmatch(r"([a-z]+)(?:=(-?[\d.]+))?(?:@(\d+)-(\d+))?", text)
+        kind, strength, first, last = match.groups() if match else (text, None, None, None)
         try:
-            if match is None:
-                raise ValueError('expected "kind", "kind=strength" or "kind=strength@first-last"')
-            parts = None if match[3] is None else range(int(match[3]), int(match[4]) + 1)
-            camera.fail(FaultKind(match[1]), None if match[2] is None else float(match[2]), parts)
+            parts = None if first is None else range(int(first), int(last) + 1)
+            camera.fail(FaultKind(kind), None if strength is None else float(strength), parts)
         except ValueError as exc:
-            kinds = ", ".join(kind.value for kind in FaultKind)
-            raise ConfigError(f"camera.belt.faults: {text!r}: {exc}; kinds are {kinds}") from exc
+            kinds = ", ".join(one.value for one in FaultKind)
+            raise ConfigError(
+                f'camera.belt.faults: {text!r}: {exc}; expected "kind", "kind=strength" or "kind=strength@first-last", '
+                f"kinds are {kinds}"
+            ) from exc
     return camera
 
 
