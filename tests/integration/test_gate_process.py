@@ -74,7 +74,7 @@ def test_good_parts_pass_and_everything_else_is_ejected(cell):
     assert 1 <= by_why["disarmed"] <= COMMISSIONING + 7
     slacks = [ack.slack_ms for ack in cell.station.acks if ack.slack_ms is not None]
     assert all(0 < slack < D_MS - 25 for slack in slacks)
-    assert figures["counts"]["opened"] == tally.good_passed  # type: ignore[index]
+    assert figures["counts"]["opened"] == tally.good_passed
 
 
 def test_only_the_current_boot_opens(cell):

@@ -226,7 +226,14 @@ class GateMachine(RuleBasedStateMachine):
 
     def send_verdict(self, trig: int, verdict: str, **at: Any) -> None:
         self.seq += 1
-        said = {"boot": self.boot, "model": self.model, "token": self.token, "valid": 400, "enc": trig * 10, "mac_ok": True} | at
+        said: dict[str, Any] = {
+            "boot": self.boot,
+            "model": self.model,
+            "token": self.token,
+            "valid": 400,
+            "enc": trig * 10,
+            "mac_ok": True,
+        } | at
         self.log.add(self.ms, "verdict", trig=trig, verdict=verdict, **said)
         made = make_verdict(
             trig,
@@ -351,7 +358,7 @@ class GateMachine(RuleBasedStateMachine):
             self.make_fit()
         other_boot = BOOTS[1 - BOOTS.index(self.boot)]
         other_model = MODELS[1 - MODELS.index(self.model)]
-        at: dict[str, Any] = {
+        flaws: dict[str, dict[str, Any]] = {
             "boot": {"boot": other_boot},
             "model": {"model": other_model},
             "token": {"token": "chk-9"},
@@ -359,10 +366,10 @@ class GateMachine(RuleBasedStateMachine):
             "valid": {"valid": 50},
             "mac": {"mac_ok": False},
             "enc": {"enc": 5},
-        }[flaw]
+        }
         self.send_trigger()
         self.pass_time(60)
-        self.send_verdict(max(0, self.count - back), "pass", **at)
+        self.send_verdict(max(0, self.count - back), "pass", **flaws[flaw])
         self.pass_time(then)
 
     @rule(boot=st.sampled_from(BOOTS), model=st.sampled_from([MODEL, MODEL, OTHER_MODEL]), token=st.sampled_from(["", *TOKENS]))
@@ -435,6 +442,9 @@ def test_the_machine_really_opens_gates():
     assert machine.opened == {3}
 
 
+_REFUSAL = Station.refusal
+
+
 def _deaf_to_vetoes(_self: Gate, _slot: Slot, _verdict_id: str) -> None:
     return
 
@@ -460,7 +470,6 @@ MUTANTS: dict[str, tuple[type, str, Callable[..., Any]]] = {
     "a part without a verdict passes": (Gate, "_may_open", lambda _self, slot, _now: not slot.veto),
     "a disarmed gate opens": (Gate, "armed", property(lambda _self: True)),  # type: ignore[dict-item]
 }
-_REFUSAL = Station.refusal
 
 
 @pytest.mark.parametrize("name", MUTANTS)

@@ -1,6 +1,5 @@
 """Each rule of the verdict contract, one test per sentence; times in ms from zero, D = 360 ms."""
 
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 import pytest
@@ -31,10 +30,8 @@ D_MS = 360.0
 
 
 def settings(**changes: Any) -> GateSettings:
-    return GateSettings(
-        **{"station": STATION, "gate": GATE, "gate_ms": 400.0, "lead_ms": 20.0, "margin_ms": 20.0, "commissioning_parts": 2}
-        | changes
-    )
+    usual: dict[str, Any] = {"gate_ms": 400.0, "lead_ms": 20.0, "margin_ms": 20.0, "commissioning_parts": 2}
+    return GateSettings(STATION, GATE, **(usual | changes))
 
 
 class World:
@@ -104,8 +101,8 @@ class World:
         return self
 
 
-def only(actions: list[Action], kind: Callable[..., A]) -> A:
-    found = [action for action in actions if isinstance(action, kind)]  # type: ignore[arg-type]
+def only(actions: list[Action], kind: type[A]) -> A:
+    found = [action for action in actions if isinstance(action, kind)]
     assert len(found) == 1, actions
     return found[0]
 
@@ -686,7 +683,7 @@ def test_impossible_times_are_refused():
 
 
 def test_the_messages_of_these_tests_are_valid_on_the_wire():
-    for codec, message in (
+    pairs: list[tuple[Any, Any]] = [
         (BIRTH, make_birth()),
         (BEAT, make_beat(1)),
         (STATE, make_state()),
@@ -695,5 +692,6 @@ def test_the_messages_of_these_tests_are_valid_on_the_wire():
         (CODEC, make_verdict(1)),
         (CODEC, make_verdict(1, "invalid")),
         (CODEC, make_verdict(1, model=OTHER_MODEL, boot=OTHER_BOOT)),
-    ):
+    ]
+    for codec, message in pairs:
         assert codec.decode(codec.encode(message)) == message
