@@ -257,3 +257,9 @@ class Canvas:
         if window is not None:
             region = self.mask[window.rows, window.columns]
             np.maximum(region, self.cover(shape(window.u, window.v), pose), out=region)
+
+    def unmark(self, pose: Pose, shape: Shape, half_u: float, half_v: float) -> None:
+        """Take what a piece covers out of the truth mask: there the defect cannot be seen."""
+        window = self.window(pose, half_u, half_v)
+        if window is not None:
+            self.mask[window.rows, window.columns] *= np.float32(1) - self.cover(shape(window.u, window.v), pose)

@@ -1,7 +1,8 @@
 """The wire harness: a connector housing with six slots, five coloured wires in a fixed order and an off-centre latch.
 
 Rule: from left to right red, yellow, blue, white, an empty slot, green; one latch, above the second slot. Cut lengths, bends,
-tints, the housing's shade and the date code are free.
+tints, the housing's shade, the date code, the tape around the wires and offcuts on the belt are free: the amount of a colour
+says nothing, its place does.
 """
 
 from edge.belt.canvas import Canvas, Colour, Pose, Shape, box
@@ -24,6 +25,7 @@ WIRES: dict[str, Colour] = {
 }
 HOUSING = box(93.0, 40.0, 7.0)
 LATCH = box(24.0, 11.0, 4.0)
+TAPES: tuple[Colour, ...] = (*WIRES.values(), (0.07, 0.07, 0.08), (0.45, 0.46, 0.47), (0.80, 0.40, 0.08))
 LATCH_U, LATCH_WRONG_U, LATCH_V = -43.5, 43.5, -83.0
 
 
@@ -57,6 +59,7 @@ def draw(canvas: Canvas, pose: Pose, draft: Draft) -> tuple[Surface, ...]:
         batch.fork("housing").pick(((0.80, 0.77, 0.68), (0.66, 0.68, 0.69), (0.50, 0.51, 0.53))), dice.fork("housing"), 0.08
     )
     centre = pose.at(0.0, -40.0)
+    _offcuts(canvas, pose, dice)
     canvas.shadow(centre, HOUSING, 93.0, 40.0, height=dice.fork("rise").uniform(5.0, 10.0), strength=0.5)
 
     latch_u = LATCH_WRONG_U if draft.defect == "latch_misplaced" else LATCH_U
@@ -84,6 +87,7 @@ def draw(canvas: Canvas, pose: Pose, draft: Draft) -> tuple[Surface, ...]:
         colour = tinted(WIRES[name], tint, 0.10, hue=0.03)
         tube(canvas, pose.at(slot_u(slot), -10.0), end + 10.0, RADIUS * own.uniform(0.94, 1.04), colour, bend=bend, dice=own)
 
+    _tape(canvas, pose, dice)
     canvas.solid(
         centre,
         HOUSING,
@@ -104,6 +108,30 @@ def draw(canvas: Canvas, pose: Pose, draft: Draft) -> tuple[Surface, ...]:
         Surface(0.0, 40.0, 76.0, 20.0),
         Surface(0.0, -40.0, 78.0, 24.0),
     )
+
+
+def _tape(canvas: Canvas, pose: Pose, dice: Dice) -> None:
+    """Wrap some turns of tape around the wires, of any colour; what it covers cannot show a defect."""
+    for turn in range(2):
+        own = dice.fork("tape", turn)
+        half = own.uniform(5.0, 9.0)
+        place = pose.at(own.around(0.0, 3.0), (22.0, 50.0)[turn] + own.around(0.0, 8.0), own.around(0.0, 2.0))
+        if not own.chance(0.75):
+            continue
+        shape = box(88.0, half, 3.0)
+        canvas.shadow(place, shape, 88.0, half, height=3.0, strength=0.4)
+        canvas.solid(place, shape, 88.0, half, tinted(own.pick(TAPES), own, 0.15, hue=0.03), bevel=half, depth=0.35, gloss=0.15)
+        canvas.unmark(place, shape, 88.0, half)
+
+
+def _offcuts(canvas: Canvas, pose: Pose, dice: Dice) -> None:
+    """Up to four cut ends of wire that lie on the belt beside the part."""
+    own = dice.fork("offcuts")
+    for place in (pose.at(-112.0, -30.0), pose.at(112.0, -30.0), pose.at(-112.0, 40.0), pose.at(112.0, 40.0)):
+        lie = place.at(own.around(0.0, 4.0), own.around(0.0, 14.0), own.uniform(-15.0, 15.0))
+        length, colour = own.uniform(30.0, 60.0), tinted(own.pick(tuple(WIRES.values())), own, 0.10, hue=0.03)
+        if own.chance(0.6):
+            tube(canvas, lie.at(0.0, -length / 2), length, RADIUS * 0.95, colour, bend=own.around(0.0, 4.0), dice=own, body=False)
 
 
 def _slots(canvas: Canvas, pose: Pose, housing: Colour, order: list[str | None], changed: list[int], dice: Dice) -> None:

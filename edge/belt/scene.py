@@ -24,7 +24,6 @@ from edge.belt.optics import DRIFT_PERIOD, Optics, expose, lay_belt, reflections
 from edge.belt.product import Draft, Surface
 
 MIN_SIZE_PX = 128  # a crack is 3 units wide: below this it would vanish between pixels
-SCENE_VERSION = 1  # raised whenever any pixel of any part changes
 BATCH = 5  # parts that share material and belt: short, so that a data set sees many batches
 
 
@@ -42,9 +41,10 @@ class Product:
 
     Attributes:
         name: for the command line. rule: what every good part obeys, in words.
-        logical: names of the logical defects. area: of the part in square units, for the size of structural defects.
+        logical: names of the logical defects, and the share of its mask that must be found for full marks (LOCO's saturation).
+        area: of the part in square units, for the size of structural defects.
         draw: draws it and returns where structural defects may lie.
-        saturation: defect name -> share of its mask that must be found for full marks (LOCO's relative saturation).
+        version: raised whenever any pixel of any of its parts changes.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Product:
     logical: dict[str, float]
     area: float
     draw: Callable[[Canvas, Pose, Draft], tuple[Surface, ...]]
+    version: int = 1
 
 
 PRODUCTS: dict[str, Product] = {
@@ -70,6 +71,7 @@ PRODUCTS: dict[str, Product] = {
             },
             24_000.0,
             harness.draw,
+            version=2,
         ),
         Product(
             "tray",
@@ -154,9 +156,9 @@ def render(
     if size < MIN_SIZE_PX:
         raise ValueError(f"expected a frame of at least {MIN_SIZE_PX} px, got {size}")
     made = PRODUCTS[product]
-    dice = Dice(SCENE_VERSION, product, seed, index)
+    dice = Dice(made.version, product, seed, index)
     what, name = _draw_kind(made, dice.fork("kind"), kind, defect, logical_share, structural_share)
-    batch = Dice(SCENE_VERSION, product, seed, "batch", index // BATCH)
+    batch = Dice(made.version, product, seed, "batch", index // BATCH)
     lamp = dice.fork("lamp")
     canvas = Canvas(size, _light(lamp))
     place = dice.fork("place")
@@ -174,7 +176,7 @@ def render(
             draw_defect(canvas, pose, surfaces, name, fault, made.area)
     marks.dust(canvas, dice.fork("dust"))
     reflections(canvas, dice.fork("reflections"))
-    frame = expose(canvas, _optics(lamp, index, Dice(SCENE_VERSION, product, seed), light), dice.fork("noise"))
+    frame = expose(canvas, _optics(lamp, index, Dice(made.version, product, seed), light), dice.fork("noise"))
     mask = (canvas.mask > 0.5).astype(np.uint8) * np.uint8(255)
     frame.flags.writeable = False
     mask.flags.writeable = False
@@ -196,8 +198,9 @@ def truth_of(
     Returns:
         Kind, and the defect's name (empty for a good part).
     """
-    dice = Dice(SCENE_VERSION, product, seed, index).fork("kind")
-    return _draw_kind(PRODUCTS[product], dice, None, None, logical_share, structural_share)
+    made = PRODUCTS[product]
+    dice = Dice(made.version, product, seed, index).fork("kind")
+    return _draw_kind(made, dice, None, None, logical_share, structural_share)
 
 
 def _draw_kind(

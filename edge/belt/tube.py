@@ -17,6 +17,7 @@ def tube(
     dice: Dice,
     bare: bool = True,
     shadow: float = 0.45,
+    body: bool = True,
 ) -> None:
     """Draw a wire that starts at the pose and runs along +v.
 
@@ -30,6 +31,7 @@ def tube(
         dice: highlight and texture.
         bare: whether stripped strands stick out of the end.
         shadow: strength of the shadow on the belt, 0 for none.
+        body: whether this belongs to the inspected part.
     """
     middle = pose.at(0.0, length / 2)
     window = canvas.window(middle, radius + abs(bend) + 8.0, length / 2 + 14.0, margin=8.0)
@@ -57,8 +59,9 @@ def tube(
     line = np.clip(np.float32(1) - np.abs(slope - np.float32(0.42) * side) * np.float32(4.5), 0, 1)
     shine = line * line * np.float32(dice.uniform(0.10, 0.30))
     canvas.paint(window, alpha, colour, shade, shine)
-    region = canvas.part[window.rows, window.columns]
-    np.maximum(region, alpha, out=region)
+    if body:
+        region = canvas.part[window.rows, window.columns]
+        np.maximum(region, alpha, out=region)
 
 
 def _strands(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edge.belt.defects import DEFECTS
-from edge.belt.scene import BATCH, PRODUCTS, SCENE_VERSION, Kind, Product, render
+from edge.belt.scene import BATCH, PRODUCTS, Kind, Product, render
 from edge.errors import DataError
 
 Progress = Callable[[int, int], None]
@@ -170,7 +170,7 @@ def defect_of(product: Product, kind: Kind, number: int) -> str | None:
 def _info(product: Product, parts: tuple[Split, ...], size: int, sha256: str, defects: dict[str, str]) -> dict[str, object]:
     return {
         "schema": INFO_SCHEMA,
-        "scene_version": SCENE_VERSION,
+        "scene_version": product.version,
         "product": product.name,
         "rule": product.rule,
         "size_px": size,

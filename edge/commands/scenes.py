@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from edge.belt.scene import MIN_SIZE_PX, PRODUCTS, SCENE_VERSION
+from edge.belt.scene import MIN_SIZE_PX, PRODUCTS
 from edge.belt.writer import Progress, claim, splits, write_scenes
 from edge.commands._bundle import positive
 
@@ -57,10 +57,15 @@ def run(args: argparse.Namespace) -> int:
     took_s = time.monotonic() - began
     if args.json:
         report = {
-            name: {"path": str(args.out / name), "pictures": made.pictures, "sha256": made.sha256}
+            name: {
+                "path": str(args.out / name),
+                "scene_version": PRODUCTS[name].version,
+                "pictures": made.pictures,
+                "sha256": made.sha256,
+            }
             for name, made in written.items()
         }
-        print(json.dumps({"out": str(args.out), "scene_version": SCENE_VERSION, "seconds": round(took_s, 2), "products": report}))
+        print(json.dumps({"out": str(args.out), "seconds": round(took_s, 2), "products": report}))
         return 0
     for name, made in written.items():
         print(f"{args.out / name}: {made.pictures} pictures, sha256 {made.sha256[:16]}")
