@@ -79,7 +79,7 @@ def grown(mask: np.ndarray, by_px: int) -> np.ndarray:
     """The mask and everything within so many pixels of it, along rows and columns."""
     padded = np.pad(mask, by_px)
     columns = np.lib.stride_tricks.sliding_window_view(padded, 2 * by_px + 1, axis=1).any(axis=-1)
-    return np.lib.stride_tricks.sliding_window_view(columns, 2 * by_px + 1, axis=0).any(axis=-1)
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(columns, 2 * by_px + 1, axis=0).any(axis=-1))
 
 
 @pytest.mark.parametrize("product", PRODUCTS)
@@ -101,7 +101,7 @@ def test_defects_come_in_the_shares_asked_for():
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_batches_share_their_belt_and_differ_from_each_other(product):
     def belt(index: int) -> np.ndarray:
-        return draw(product, index, kind="good", present=False).frame.mean(axis=(0, 1))
+        return np.asarray(draw(product, index, kind="good", present=False).frame.mean(axis=(0, 1)))
 
     tones = [belt(BATCH * batch) for batch in range(8)]
     assert max(np.abs(one - other).max() for one in tones for other in tones) > 30.0
