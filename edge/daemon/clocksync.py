@@ -5,7 +5,6 @@ disarms when the clock jumps.
 """
 
 import ctypes
-import time
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,8 +74,3 @@ class StepWatch:
         last, self._offset_us = self._offset_us, offset_us
         moved = 0 if last is None else offset_us - last
         return moved if abs(moved) > STEP_US + (after - before) // 1000 else 0
-
-
-def resolution_us() -> float:
-    """Resolution of CLOCK_MONOTONIC, microseconds, for `onbelt doctor`."""
-    return time.clock_getres(time.CLOCK_MONOTONIC) * 1e6

@@ -11,7 +11,8 @@ from edge.daemon.configfile import load_config, read_given, render
 from edge.daemon.daemon import Daemon
 from edge.daemon.notify import Notifier
 from edge.daemon.selfcheck import SelfCheck, describe
-from edge.errors import BrokerError, BundleError
+from edge.errors import BrokerError, BundleError, OnbeltError
+from edge.installation import verify_installation
 from edge.journal.store import Journal
 from edge.mqtt.connection import probe
 
@@ -28,6 +29,9 @@ def run_daemon(path: Path) -> int:
         OnbeltError: something needed at start is missing; nothing was started.
     """
     config = load_config(path)
+    report = verify_installation()
+    if report.faults:
+        raise OnbeltError(f"the installation is not what was shipped: {report.faults[0]}")
     daemon = Daemon(config, build.load_bundle(config), notifier=Notifier.from_environment())
     asked: list[str] = []
 

@@ -94,6 +94,7 @@ class Connection:
         on_message: called for each received message.
         on_change: called with (connected, why) after each change of either, from the first failed attempt on.
         queue: messages that may wait beyond those in flight; 0 refuses them at once.
+        quiet: log nothing of connecting: the caller tells.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Connection:
         on_message: Callable[[Incoming], None] | None = None,
         on_change: Callable[[bool, str], None] | None = None,
         queue: int = 0,
+        quiet: bool = False,
     ) -> None:
         self._broker = broker
         self._client_id = client_id
@@ -114,6 +116,7 @@ class Connection:
         self._on_message = on_message
         self._on_change = on_change
         self._outstanding = IN_FLIGHT + queue
+        self._level = logging.DEBUG if quiet else logging.WARNING
         self._protocol = _V311 if broker.protocol == "3.1.1" else _V5
         self._client: paho.Client | None = None
         self._connected = False
@@ -283,7 +286,8 @@ class Connection:
         self._client = client
         self.reconnects += 1
         self._logged = ("", 0.0)
-        logger.info("%s: connected to %s with MQTT %s", self._client_id, self._broker, self.protocol)
+        level = min(self._level, logging.INFO)
+        logger.log(level, "%s: connected to %s with MQTT %s", self._client_id, self._broker, self.protocol)
         with self._keeping:
             self._dirty = dict.fromkeys(self._kept)
         self._publish_kept()
@@ -306,7 +310,8 @@ class Connection:
             return
         self._logged = (why, now)
         remedy = next((text for name, text in _REMEDIES.items() if name in why), "is the broker running there?")
-        logger.warning("%s: no connection to %s: %s; %s (tried again until it works)", self._client_id, self._broker, why, remedy)
+        told = (self._client_id, self._broker, why, remedy)
+        logger.log(self._level, "%s: no connection to %s: %s; %s (tried again until it works)", *told)
 
     # --- callbacks in paho's thread ---------------------------------------------------------------------------------------
 
@@ -387,7 +392,7 @@ def probe(broker: Broker, client_id: str, timeout_s: float = 10.0) -> str:
         if connected or broker.protocol != "auto" or not _is_about_protocol(why):
             settled.set()
 
-    connection = Connection(broker, client_id, on_change=on_change)
+    connection = Connection(broker, client_id, on_change=on_change, quiet=True)
     connection.start()
     try:
         if not settled.wait(timeout_s) or not connection.connected:
