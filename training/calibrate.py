@@ -1,6 +1,6 @@
 """After training: quantiles of the maps, the global head, and the constants of the fusion, all from good parts.
 
-Nothing here sees a test picture. The head learns from training parts; quantiles, centres and scales come from held-out good parts.
+Nothing here sees a test picture. The head learns from training parts; quantiles, centres and scales from held-out good parts.
 EfficientAD takes the quantiles from maps enlarged to the picture's side; ours come from the maps' own cells, whose values the
 enlargement only blends.
 """
@@ -16,6 +16,7 @@ import torch
 from training.errors import RecipeError
 from training.features import to_input
 from training.global_head import fit_pooled, trimmed_center_scale
+from training.networks.detector import HeadInput, normalize_map
 from training.networks.pdn import TEACHER_CHANNELS
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ LEARNT_ENOUGH = 0.6
 """Share of the teacher's variance the auto-encoder must explain on held-out parts for its map to count fully. Measured on three
 synthetic products: explaining .66, .40 and -.03 of it gave .94, .66 and .42 logical AUROC."""
 
+CELL_FLOOR = 0.3
+"""Measured with the per-cell statistics themselves, on the tray: see `training.networks.detector`."""
+
 _BATCH = 8
 
 
@@ -42,9 +46,10 @@ def measure(detector: Detector, frames: NDArray[np.uint8], device: torch.device)
     Returns:
         (N, n, n) teacher against student, (N, n, n) auto-encoder against student, (N, 384) pooled.
     """
-    parts: list[tuple[torch.Tensor, ...]] = []
-    for start in range(0, len(frames), _BATCH):
-        parts.append(tuple(t.to("cpu", torch.float64) for t in detector.maps(to_input(frames[start : start + _BATCH], device))))
+    parts = [
+        tuple(t.to("cpu", torch.float64) for t in detector.maps(to_input(frames[start : start + _BATCH], device)))
+        for start in range(0, len(frames), _BATCH)
+    ]
     return tuple(torch.cat(column).numpy() for column in zip(*parts, strict=True))
 
 
@@ -64,10 +69,52 @@ def _quantiles(values: NDArray[np.float64], name: str) -> torch.Tensor:
     low, high = np.quantile(values, [Q_A, Q_B])
     if not high > low:
         raise RecipeError(
-            f"{name} is the same on {Q_A:.1%} and {Q_B:.1%} of the cells of the held-out parts ({low:.3g}): the networks have not "
-            "trained, or the held-out pictures are all alike"
+            f"{name}: the {Q_A} and {Q_B} quantiles over the held-out parts are both {low:.3g}: the networks have not trained, "
+            "or the held-out pictures are all alike"
         )
     return torch.tensor([low, high], dtype=torch.float32)
+
+
+def cell_statistics(values: NDArray[np.float64]) -> torch.Tensor:
+    """What good parts show at each cell.
+
+    Args:
+        values: (N, n, n) maps of good parts before normalization.
+
+    Returns:
+        (2, n, n) float32: mean and scale. The scale is the standard deviation over the parts plus 0.3 of its mean over the cells,
+        so that a cell that hardly varied among few parts does not become the loudest. Both are blurred over 3 x 3 cells: parts
+        lie a cell or so apart from one picture to the next.
+    """
+    mean, deviation = (_box3(statistic) for statistic in (values.mean(0), values.std(0)))
+    scale = deviation + CELL_FLOOR * deviation.mean()
+    if not scale.min() > 0:  # maps that never vary: the plain normalization
+        mean, scale = np.zeros_like(mean), np.ones_like(scale)
+    return torch.from_numpy(np.stack([mean, scale])).to(torch.float32)
+
+
+def _box3(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over 3 x 3 cells, the border repeated: (n, n) -> (n, n)."""
+    side = len(values)
+    wide = np.pad(values, 1, mode="edge")
+    return np.asarray(sum(wide[i : i + side, j : j + side] for i in range(3) for j in range(3)) / 9.0, np.float64)
+
+
+def _usual(values: NDArray[np.float64], cell: torch.Tensor) -> NDArray[np.float64]:
+    mean, scale = cell.detach().cpu().double().numpy()
+    return np.asarray((values - mean) / scale, np.float64)
+
+
+@torch.no_grad()
+def pooled_vectors(detector: Detector, frames: NDArray[np.uint8], device: torch.device) -> NDArray[np.float64]:
+    """(N, 384) pooled vectors of the network the head listens to, without running the others."""
+    parts = []
+    for start in range(0, len(frames), _BATCH):
+        x = to_input(frames[start : start + _BATCH], device)
+        from_teacher = detector.head_input is HeadInput.TEACHER
+        vectors = detector.normalized_teacher(x) if from_teacher else detector.student(x)[:, :TEACHER_CHANNELS]
+        parts.append(vectors.mean((2, 3)).to("cpu", torch.float64))
+    return torch.cat(parts).numpy()
 
 
 def fit_detector(
@@ -91,21 +138,23 @@ def fit_detector(
         raise RecipeError(f"expected at least {MIN_PARTS} held-out good parts to fit quantiles on, got {len(validation)}")
     detector.eval()
     map_st, map_ae, pooled = measure(detector, validation, device)
-    detector.q_st.copy_(_quantiles(map_st, "map_st"))
-    detector.q_ae.copy_(_quantiles(map_ae, "map_ae"))
-    head = fit_pooled(measure(detector, train, device)[2])
+    for values, cell, quantiles, name in (
+        (map_st, detector.cell_st, detector.q_st, "map_st"),
+        (map_ae, detector.cell_ae, detector.q_ae, "map_ae"),
+    ):
+        cell.copy_(cell_statistics(values))
+        quantiles.copy_(_quantiles(_usual(values, cell), name))
+    head = fit_pooled(pooled_vectors(detector, train, device))
     detector.head_mean.copy_(torch.from_numpy(head.mean))
     detector.head_precision.copy_(torch.from_numpy(head.precision))
     global_center, global_scale = trimmed_center_scale(head.distance(pooled))
     detector.head_z.copy_(torch.tensor([global_center, global_scale]))
 
-    def peaks(values: NDArray[np.float64], quantiles: torch.Tensor) -> NDArray[np.float64]:
-        low, high = (float(q) for q in quantiles)
-        normalized: NDArray[np.float64] = 0.1 * (values.max((1, 2)) - low) / (high - low)
-        return normalized
+    def peaks(values: NDArray[np.float64], cell: torch.Tensor, quantiles: torch.Tensor) -> NDArray[np.float64]:
+        return np.asarray(normalize_map(torch.from_numpy(values), cell.cpu(), quantiles.cpu()).amax((1, 2)).numpy(), np.float64)
 
-    st_center, st_scale = trimmed_center_scale(peaks(map_st, detector.q_st))
-    ae_center, ae_scale = trimmed_center_scale(peaks(map_ae, detector.q_ae))
+    st_center, st_scale = trimmed_center_scale(peaks(map_st, detector.cell_st, detector.q_st))
+    ae_center, ae_scale = trimmed_center_scale(peaks(map_ae, detector.cell_ae, detector.q_ae))
     distance = autoencoder_distance(detector, validation, device)
     ae_weight = float(np.clip((1 - distance) / LEARNT_ENOUGH, 0, 1))
     detector.fusion.copy_(torch.tensor([st_center, st_scale, 1.0, ae_center, ae_scale, ae_weight, 1.0]))
