@@ -12,8 +12,9 @@ from edge.errors import ConfigError
 from tests.support.bundles import SIZE, bad_frame, good_frame, make_tiny_bundle
 from training.evaluate import evaluate
 from training.report import charts, write_report
+from training.report.cautions import cautions
 from training.report.gallery import outline
-from training.report.page import cautions, render
+from training.report.page import render
 from training.report.svg import Plot, Scale
 
 

@@ -1,8 +1,9 @@
 """How well a model judges a data set: open it, judge every picture as the box would, and measure."""
 
 from training.evaluate.evaluation import evaluate, leaked_pictures
-from training.evaluate.figures import Evaluation, Figures, PixelFigures, pictures_json, to_json
+from training.evaluate.figures import Evaluation, Figures, PixelFigures
 from training.evaluate.judging import Judged, judge_pictures
+from training.evaluate.records import pictures_json, to_json
 from training.evaluate.subject import ENGINES, Subject, open_subject
 
 __all__ = [

@@ -14,10 +14,10 @@ from edge.engine.machine import this_machine
 from edge.errors import ConfigError
 from training.evaluate import Evaluation, Figures, Judged, pictures_json, to_json
 from training.report import charts
+from training.report.cautions import cautions
 from training.report.gallery import at_worst, make_case, worst_alarms, worst_misses
 
 REPORT_NAME, FIGURES_NAME = "report.html", "evaluation.json"
-_NEAR_BASELINE = 0.02  # of AUROC: below this a model adds nothing to averages of colour that few parts could show
 
 _TERMS = (
     ("score / limit", "The score of a part divided by the model's limit. Above 1 it is rejected."),
@@ -88,39 +88,6 @@ def render(evaluation: Evaluation) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{escape(title)}</title><style>{_asset('style.css')}</style></head><body><main>{''.join(parts)}</main>{script}</body></html>\n"
     )
-
-
-def cautions(evaluation: Evaluation) -> list[tuple[str, str]]:
-    """What a reader must know before believing the figures: heading and sentence."""
-    found = []
-    if evaluation.leaked:
-        found.append(
-            (
-                "The model has seen some of these pictures.",
-                f"Also among the training or validation pictures: {len(evaluation.leaked)} of {len(evaluation.judged)} test "
-                f"pictures, such as {evaluation.leaked[0].path.name}; the figures flatter the model.",
-            )
-        )
-    area, floor = evaluation.all.auroc, evaluation.baseline_auroc
-    if area is not None and floor is not None and floor >= area - _NEAR_BASELINE:
-        found.append(
-            (
-                "Averages of colour do as well.",
-                f"They reach AUROC {floor:.3f} on these pictures, the model {area:.3f}: either these defects change the part's "
-                "overall colour, or good test parts were pictured unlike the training parts.",
-            )
-        )
-    if evaluation.limit.kind != "guarantee":
-        found.append(
-            (
-                "The limit promises nothing.",
-                f"It is an {evaluation.limit.kind} from {evaluation.limit.n} good parts; read it as a starting point."
-                if evaluation.limit.kind == "estimate"
-                else f"For lack of one it is the {evaluation.limit.kind} of {evaluation.limit.n} parts; onbelt export fits one.",
-            )
-        )
-    found += [("The model's own record warns:", warning) for warning in evaluation.warnings]
-    return found
 
 
 def _groups(judged: Iterable[Judged]) -> dict[str, charts.Scores]:
