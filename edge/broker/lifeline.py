@@ -1,6 +1,6 @@
 """Ties a child process to its parent: when the parent dies, however it dies, the kernel kills the child.
 
-    python -m edge.broker.lifeline NICE PROGRAM ARGUMENT...
+    python -m edge.broker.lifeline PROGRAM ARGUMENT...
 
 A demo killed with SIGKILL cannot clean up; without this it would leave a broker, a daemon and a gate behind. The tie is made
 here, after the fork and before the program begins, because code between fork and exec is not safe in a process with threads.
@@ -23,16 +23,15 @@ def tie() -> None:
         raise SystemExit("the parent process has gone")
 
 
-def command(program: list[str], nice: int = 0) -> list[str]:
-    """The command line that runs a program tied to this process, `nice` steps less important than it."""
-    return [sys.executable, "-m", "edge.broker.lifeline", str(nice), *program]
+def command(program: list[str]) -> list[str]:
+    """The command line that runs a program tied to this process."""
+    return [sys.executable, "-m", "edge.broker.lifeline", *program]
 
 
 def main(argv: list[str]) -> None:
-    """Tie, lower the priority, become the program."""
+    """Tie, then become the program."""
     tie()
-    os.nice(int(argv[1]))
-    os.execvp(argv[2], argv[2:])  # noqa: S606 - becoming the program is the point
+    os.execvp(argv[1], argv[1:])  # noqa: S606 - becoming the program is the point
 
 
 if __name__ == "__main__":

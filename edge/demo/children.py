@@ -23,17 +23,15 @@ class Child:
     """One process of ours.
 
     Args:
-        name: for people. arguments: of the command `onbelt`. log: file for its standard error.
-        nice: how much less important than this process it is.
+        name: for people. arguments: of the command `onbelt`. log: file for its output.
     """
 
-    def __init__(self, name: str, arguments: Sequence[str], log: Path, *, nice: int = 0) -> None:
+    def __init__(self, name: str, arguments: Sequence[str], log: Path) -> None:
         self.name = name
         self.log = log
         self.asked = False  # we ended it ourselves
-        self._argv = lifeline.command([sys.executable, "-m", "edge.cli", *arguments], nice)
+        self._argv = lifeline.command([sys.executable, "-m", "edge.cli", *arguments])
         self._process: subprocess.Popen[bytes] | None = None
-        self._frozen_until: float | None = None
 
     @property
     def pid(self) -> int:

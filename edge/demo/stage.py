@@ -22,7 +22,6 @@ from edge.errors import OnbeltError
 from edge.mqtt.settings import Broker
 from edge.wire.topics import Topics
 
-DAEMON_NICE = 5  # below broker and gate, so that a verdict on its way never waits for the next inference
 SITE, AREA, LINE, STATION, GATE = "demo", "hall", "belt", "station", "g1"
 
 
@@ -69,7 +68,7 @@ class Stage:
         try:
             self.broker = BrokerProcess(options.broker, self.folder)
             station, gate = self._write_station(trigger_ports[0]), self._write_gate(trigger_ports[1])
-            self.daemon = Child("daemon", ["run", "--config", str(station)], self.folder / "daemon.log", nice=DAEMON_NICE)
+            self.daemon = Child("daemon", ["run", "--config", str(station)], self.folder / "daemon.log")
             self.gate = Child("gate", ["gate", "--config", str(gate)], self.folder / "gate.log")
             self.observer = Observer(
                 Broker("127.0.0.1", self.broker.port),

@@ -50,6 +50,7 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     missing_stop: AtLeastOne = 3
     outage_stop_s: Positive = 2.0
     stop_hold_s: NotNegative = 1.0
+    stop_retry_s: NotNegative = 5.0
     missed_beats: AtLeastOne = 3
     commissioning_parts: AtLeastOne = 100
     clock_uncertainty_ms: NotNegative = 0.1  # box and gate on one machine share a clock; raise it where they do not

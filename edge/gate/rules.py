@@ -69,6 +69,7 @@ class Gate:
         self._unfit_since_ns: int | None = None
         self._fit_since_ns: int | None = None
         self._stopping = ""
+        self._stopped_since_ns: int | None = None
         self._alarms: set[str] = set()
         self.counts: Counter[str] = Counter()
 
@@ -351,17 +352,29 @@ class Gate:
         return []
 
     def _stop_or_go(self, now_ns: int) -> list[Action]:
-        """Rule 7: a station unfit for so long while parts come; and the release once it is fit again."""
+        """Rule 7: a station unfit for so long while parts come; and the release once it is fit, or for a trial."""
+        if self._stopping:
+            return self._release(now_ns)
         if self._unfit_since_ns is not None and len(self._register) > 0:
             outage_s = (now_ns - self._unfit_since_ns) / NS_PER_S
             if outage_s >= self._settings.outage_stop_s:
                 return self._stop(f"disarmed for {outage_s:.1f} s while parts come")
-        fit_ns = self._fit_since_ns
-        if self._stopping and fit_ns is not None and now_ns - fit_ns >= self._settings.stop_hold_s * NS_PER_S:
-            why, self._stopping = self._stopping, ""
-            self._missing_run = 0
-            return [LineStop(on=False, why=f"the station is fit again (was: {why})"), *self._clear("line-stop")]
         return []
+
+    def _release(self, now_ns: int) -> list[Action]:
+        if self._stopped_since_ns is None:
+            self._stopped_since_ns = now_ns
+        fit_ns, retry_s = self._fit_since_ns, self._settings.stop_retry_s
+        fit = fit_ns is not None and now_ns - fit_ns >= self._settings.stop_hold_s * NS_PER_S
+        # A part that came before the stop took hold must not renew the request: a trial waits until all of them are decided.
+        trial = retry_s > 0 and now_ns - self._stopped_since_ns >= retry_s * NS_PER_S and len(self._register) == 0
+        if not fit and not trial:
+            return []
+        why, self._stopping = self._stopping, ""
+        self._stopped_since_ns = None
+        self._missing_run = 0
+        said = "the station is fit again" if fit else "a part is tried"
+        return [LineStop(on=False, why=f"{said} (was: {why})"), *self._clear("line-stop")]
 
     def _stop(self, why: str) -> list[Action]:
         if self._stopping:
@@ -370,7 +383,7 @@ class Gate:
         # The release counts from here: a station that is fit and yet gives no verdicts must not start the line at once.
         self._fit_since_ns = None
         self.counts["line-stop"] += 1
-        remedy = "the line may run again when the request is taken back; find out why verdicts are missing"
+        remedy = "find out why verdicts are missing; the line may run again when the request is taken back"
         return [LineStop(on=True, why=why), *self._alarm("line-stop", "fault", why, remedy)]
 
     def _alarm(self, what: str, severity: str, text: str, remedy: str) -> list[Action]:

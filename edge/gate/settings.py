@@ -19,6 +19,8 @@ class GateSettings:
         missing_stop: so many parts in a row without a valid verdict request a line stop.
         outage_stop_s: so does an outage of this length while parts come.
         stop_hold_s: the request stands until the station has been fit for this long.
+        stop_retry_s: it is lifted after this long all the same, and comes back with the first part if nothing has changed: a
+            station may need a part before its camera to find itself well. 0 leaves that to the operator.
         missed_beats: so many beats missing disarm.
         commissioning_parts: trigger-to-gate times measured before arming. Their p99.9 is the maximum below 1000 parts.
         clock_uncertainty_ms: of the trigger stamps between box and gate where a verdict states none (free-running clock).
@@ -37,6 +39,7 @@ class GateSettings:
     missing_stop: int = 3
     outage_stop_s: float = 2.0
     stop_hold_s: float = 1.0
+    stop_retry_s: float = 5.0
     missed_beats: int = 3
     commissioning_parts: int = 100
     clock_uncertainty_ms: float = 0.1

@@ -62,7 +62,7 @@ def test_a_broker_that_dies_unasked_is_noticed(broker):
 
 def test_a_process_with_a_lifeline_dies_with_its_parent():
     """The parent starts a sleeper tied to it, tells its number, and is killed."""
-    sleeper = lifeline.command([sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"], nice=1)
+    sleeper = lifeline.command([sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"])
     program = (
         "import subprocess, time\n"
         f"child = subprocess.Popen({sleeper!r}, stdout=subprocess.PIPE)\n"

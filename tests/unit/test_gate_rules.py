@@ -624,7 +624,8 @@ def test_rare_parts_request_a_line_stop_after_two_seconds():
     assert only(world.to(world.ms + D_MS), LineStop).on
 
 
-def test_a_disarmed_station_stops_the_line_after_two_seconds_of_parts(world):
+def test_a_disarmed_station_stops_the_line_after_two_seconds_of_parts():
+    world = World(stop_retry_s=0.0).arm()
     world.keep(world.gate.state(make_state(armed=False), world.ns))
     for _ in range(30):
         world.verdict(world.part(), "invalid")
@@ -634,6 +635,25 @@ def test_a_disarmed_station_stops_the_line_after_two_seconds_of_parts(world):
     assert world.gate.stopping
     world.keep(world.gate.state(make_state(), world.ns))
     world.to(world.ms + 1100)
+    assert not world.gate.stopping
+
+
+def test_a_line_stop_is_lifted_for_a_trial_and_comes_back_with_the_first_part_if_nothing_has_changed(world):
+    """A station whose camera failed may need a part to find itself well; without a trial both would wait for ever."""
+    world.keep(world.gate.state(make_state(armed=False), world.ns))
+    for _ in range(30):
+        world.verdict(world.part(), "invalid")
+        world.to(world.ms + 100)
+    assert world.gate.stopping
+    world.to(world.ms + 5100)
+    assert not world.gate.stopping
+    world.part()
+    world.to(world.ms + 10)
+    assert world.gate.stopping
+    world.to(world.ms + 5500)
+    assert not world.gate.stopping
+    world.keep(world.gate.state(make_state(), world.ns))
+    assert acks(world.judged()) == [("pass", "verdict")]
     assert not world.gate.stopping
 
 
