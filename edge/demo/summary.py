@@ -19,6 +19,7 @@ from edge.journal.reader import Reader
 from edge.wire.verdict import Verdict, decode_verdict
 
 NAMED_PARTS = 20  # misses and false rejects listed one by one; all are counted
+SHOWN_PARTS = 5  # of them in the text
 PAGE_ROWS = 500
 KEPT = 10_000  # odd parts remembered in detail
 
@@ -159,9 +160,14 @@ def render(summary: dict[str, Any]) -> str:
         f"broker         {summary['broker']}",
     ]
     lines += [f"fault          {fault['what']} at {fault['at_s']} s" for fault in summary["faults"]]
-    lines += [f"missed         part {part['part']}: {part['truth']}, score {part['score']}" for part in summary["misses"]]
-    lines += [f"false reject   part {part['part']}, score {part['score']}" for part in summary["false_rejects"]]
+    lines += _some("missed         ", summary["misses"], bad["missed"])
+    lines += _some("false reject   ", summary["false_rejects"], good["false_rejects"])
     return "\n".join(lines)
+
+
+def _some(head: str, parts: list[dict[str, Any]], count: int) -> list[str]:
+    shown = [f"{head}part {part['part']}: {part['truth']}, score {part['score']}" for part in parts[:SHOWN_PARTS]]
+    return shown + ([f"{head}and {count - SHOWN_PARTS} more; --json names {NAMED_PARTS}"] if count > SHOWN_PARTS else [])
 
 
 def _times(times: dict[str, float] | None) -> str:
