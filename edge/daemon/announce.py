@@ -9,8 +9,10 @@ from edge.clock import Clock
 from edge.daemon.compose import Identity
 from edge.daemon.config import StationConfig
 from edge.daemon.figures import Facts
+from edge.daemon.ledger import Ledger
 from edge.daemon.phase import OPC, Snapshot, Station
-from edge.mqtt.connection import Connection, Message
+from edge.mqtt.connection import Message
+from edge.mqtt.link import Link
 from edge.page.live import LiveView
 from edge.wire import station as wire
 from edge.wire import topics
@@ -33,18 +35,19 @@ class Announcer:
     Args:
         connection: the second one. names: the station's topics.
         who: identity. bundle: the model. config: budgets and names. facts: what is learned later.
-        station: asked for snapshots. clock: labels. view: the page, or None.
+        station: asked for snapshots. ledger: knows the next number. clock: labels. view: the page, or None.
     """
 
     def __init__(
         self,
-        connection: Connection,
+        connection: Link,
         names: Topics,
         who: Identity,
         bundle: Bundle,
         config: StationConfig,
         facts: Facts,
         station: Station,
+        ledger: Ledger,
         clock: Clock,
         view: LiveView | None,
     ) -> None:
@@ -55,6 +58,7 @@ class Announcer:
         self._config = config
         self._facts = facts
         self._station = station
+        self._ledger = ledger
         self._clock = clock
         self._view = view
         self._lock = threading.Lock()
@@ -128,7 +132,7 @@ class Announcer:
             station=self._who.station,
             boot=self._who.boot,
             at_us=self._clock.utc_us(),
-            first_seq=facts.next_seq,
+            first_seq=self._ledger.last_seq + 1,
             software=f"onbelt {__version__}",
             model=self._who.model,
             bundle=f"sha256:{self._bundle.sha256}",

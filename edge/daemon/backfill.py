@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edge.errors import ContractError, JournalError
 from edge.journal.reader import Reader
-from edge.mqtt.connection import Connection, Delivery
+from edge.mqtt.link import Delivering, Link
 from edge.wire.verdict import as_history
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Backfill:
     def __init__(
         self,
         journal: Path,
-        connection: Connection,
+        connection: Link,
         topic: str,
         key: bytes | None,
         acked: deque[int],
@@ -49,7 +49,7 @@ class Backfill:
         self._key = key
         self._acked = acked
         self._settled_n = settled_n
-        self._under_way: list[tuple[Delivery, int]] = []
+        self._under_way: list[tuple[Delivering, int]] = []
         self._cursor = 0
         self._session = 0
 

@@ -35,6 +35,7 @@ from edge.daemon.publish import Publisher
 from edge.daemon.pulse import Pulse
 from edge.daemon.queues import Backlog, Newest
 from edge.daemon.realtime import prepare_thread
+from edge.daemon.watch import Watch
 from edge.journal.store import Journal
 from edge.mqtt.connection import Connection
 from edge.page.live import LiveView
@@ -88,6 +89,7 @@ class Daemon:
         self._clock = clock
         self._bundle = bundle
         self._notifier = notifier or Notifier("", 0)
+        self.budget_ms = config.model.budget_ms or bundle.manifest.budget_ms
         self._names = config.topics()
         self._broker = config.broker()
         self._who = build.make_identity(config, bundle, self.boot, config.mac_key())
@@ -114,7 +116,7 @@ class Daemon:
             clock,
             valid_ms=config.deadline.valid_ms,
             give_up_ms=config.give_up_ms,
-            shared_clock=config.trigger.kind != "udp" or config.trigger.clock == "shared",
+            shared_clock=config.trigger.kind == "timer" or config.trigger.clock == "shared",
         )
         check = FrameCheck(config.camera.early_ms)
         self.capture = Capture(self.camera, tickets, shots, self._answers, check, self.station, clock, config.deadline.valid_ms)
@@ -128,7 +130,7 @@ class Daemon:
             self.station,
             clock,
             self.facts,
-            budget_ms=config.model.budget_ms or self._bundle.manifest.budget_ms,
+            budget_ms=self.budget_ms,
             check_valid_ms=config.model.check_valid_h * 3_600_000,
             keep_warm_s=config.model.keep_warm_s,
             stuck_ms=ENGINE_STUCK_MS,
@@ -144,7 +146,9 @@ class Daemon:
             on_change=self._on_rest,
             queue=TELEMETRY_QUEUE,
         )
-        self.announcer = Announcer(self.rest, names, who, self._bundle, config, self.facts, self.station, clock, self.view)
+        self.announcer = Announcer(
+            self.rest, names, who, self._bundle, config, self.facts, self.station, self.ledger, clock, self.view
+        )
         by_command = self.trigger if isinstance(self.trigger, CommandTrigger) else None
         self.inbox = Inbox(names, who.station, self.boot, self.announcer, by_command, clock, self.view, self.rest)
 
@@ -204,6 +208,7 @@ class Daemon:
             self.inference,
             self.publisher,
             self.backfill,
+            Watch(self.station, self.intake, self.trigger, self.capture, self.figures, clock, self.budget_ms),
             self.announcer,
             self._notifier,
             clock,

@@ -12,20 +12,20 @@ WINDOW = 4096  # at 10 parts/s seven minutes; enough for a p99.9
 
 
 class Rolling:
-    """The last WINDOW values of one quantity. Written by one thread, read by others."""
+    """The last WINDOW values of one quantity; `count` of them were taken in all. Written by one thread, read by others."""
 
     def __init__(self) -> None:
         self._values = np.zeros(WINDOW, np.float64)
-        self._count = 0
+        self.count = 0
 
     def add(self, value: float) -> None:
         """Take a value."""
-        self._values[self._count % WINDOW] = value
-        self._count += 1
+        self._values[self.count % WINDOW] = value
+        self.count += 1
 
     def percentiles(self, *q: float) -> list[float] | None:
         """Nearest-rank percentiles in [0, 100], rounded to 0.001; None before the first value."""
-        n = min(self._count, WINDOW)
+        n = min(self.count, WINDOW)
         if n == 0:
             return None
         return [round(float(value), 3) for value in np.percentile(self._values[:n], q, method="inverted_cdf")]
@@ -37,6 +37,7 @@ class Figures:
     Attributes:
         slack_ms: time left to the deadline at publication. verdict_ms: trigger to publication.
         own_ms: frame to publication less the time in the engine: what the daemon itself costs.
+        infer_ms: time in the engine.
         late: verdicts journaled but not sent live.
     """
 
@@ -44,6 +45,7 @@ class Figures:
         self.slack_ms = Rolling()
         self.verdict_ms = Rolling()
         self.own_ms = Rolling()
+        self.infer_ms = Rolling()
         self.late = 0
         self._lock = threading.Lock()
         self._verdicts: Counter[str] = Counter()
@@ -73,11 +75,10 @@ class Facts:
 
     Attributes:
         engine: its name. infer_p99_ms: its p99 at start, ms.
-        clock_src: what sets the wall clock. page_url: where the page is. next_seq: number of the next verdict.
+        clock_src: what sets the wall clock. page_url: where the page is.
     """
 
     engine: str = ""
     infer_p99_ms: float | None = None
     clock_src: ClockSource = "free"
     page_url: str = ""
-    next_seq: int = 1

@@ -9,7 +9,8 @@ import logging
 from edge.clock import Clock
 from edge.daemon.announce import Announcer
 from edge.errors import ContractError
-from edge.mqtt.connection import Connection, Incoming
+from edge.mqtt.connection import Incoming
+from edge.mqtt.link import Link
 from edge.page.live import GateAckView, LiveView
 from edge.trigger.command import CommandTrigger
 from edge.wire import station as wire
@@ -37,7 +38,7 @@ class Inbox:
         trigger: CommandTrigger | None,
         clock: Clock,
         view: LiveView | None,
-        connection: Connection,
+        connection: Link,
     ) -> None:
         self.refused = 0
         self.acks = 0

@@ -26,7 +26,8 @@ class IntakeCounts:
 
     Attributes:
         triggers: taken. repeated: same count and stamp again, ignored. missed: numbers the line skipped.
-        restarts: the line began to count anew. foreign: stamps of another clock, replaced by the time of arrival.
+        restarts: the line began to count anew. foreign: stamps ahead of our clock, replaced by the time of arrival.
+        outdated: stamps so old that the part's time was up on arrival.
         displaced: parts that gave way to newer ones before the camera.
     """
 
@@ -35,6 +36,7 @@ class IntakeCounts:
     missed: int = 0
     restarts: int = 0
     foreign: int = 0
+    outdated: int = 0
     displaced: int = 0
 
 
@@ -84,6 +86,7 @@ class Intake:
         )
         self.counts.triggers += 1
         if now_ns >= ticket.give_up_ns:
+            self._note_outdated((now_ns - trigger_ns) / NS_PER_MS)
             self._answers.give(Outcome(ticket, "late", done_ns=now_ns))
             return ticket
         displaced = self._captures.put(ticket)
@@ -119,3 +122,12 @@ class Intake:
                 (stamp_ns - now_ns) / NS_PER_MS,
             )
         return now_ns
+
+    def _note_outdated(self, age_ms: float) -> None:
+        self.counts.outdated += 1
+        if self.counts.outdated == 1:
+            logger.warning(
+                "trigger stamped %.0f ms ago, its part's time is up: the way here is slow, or the sender's clock is not this "
+                'machine\'s: set trigger.clock = "arrival" then (said once, counted from now on)',
+                age_ms,
+            )

@@ -21,7 +21,7 @@ from edge.daemon.progress import Progress
 from edge.daemon.queues import Backlog
 from edge.errors import ContractError, JournalError
 from edge.journal.store import Entry, Journal
-from edge.mqtt.connection import Connection, Delivery
+from edge.mqtt.link import Delivering, Link
 from edge.page.live import LiveView, PartView
 from edge.wire.verdict import Verdict, encode_verdict, payload_hash
 
@@ -42,7 +42,7 @@ class Written(NamedTuple):
 
 
 class _Live(NamedTuple):
-    delivery: Delivery
+    delivery: Delivering
     n: int
     sent_ns: int
 
@@ -66,7 +66,7 @@ class Publisher:
         self,
         outbox: Backlog[Outcome],
         journal: Journal,
-        line: Connection,
+        line: Link,
         topic: str,
         who: Identity,
         station: Station,
@@ -178,6 +178,7 @@ class Publisher:
         self._figures.slack_ms.add(slack_ms)
         self._figures.verdict_ms.add((now_ns - trigger_ns) / NS_PER_MS)
         if one.outcome.infer_ms is not None:
+            self._figures.infer_ms.add(one.outcome.infer_ms)
             self._figures.own_ms.add((now_ns - one.outcome.exp_ns) / NS_PER_MS - one.outcome.infer_ms)
         self._figures.count(one.verdict.verdict, one.verdict.reason)
 

@@ -22,7 +22,8 @@ from edge.daemon.notify import Notifier
 from edge.daemon.parts import NS_PER_MS
 from edge.daemon.phase import Phase, Station
 from edge.daemon.publish import Publisher
-from edge.mqtt.connection import Connection
+from edge.daemon.watch import Watch
+from edge.mqtt.link import Link
 from edge.wire import station as wire
 from edge.wire import topics
 from edge.wire.topics import Topics
@@ -41,7 +42,7 @@ class Pulse:
     Args:
         who, names: identity and topics. line: the connection for beats. rest: for health.
         ledger, answers: the open parts. station: armed or not. figures, facts: what is reported.
-        capture, inference, publisher, backfill: the stages watched.
+        capture, inference, publisher, backfill: the stages. watch: looks at their counters.
         announcer: told of the camera. notifier: the supervisor. clock: this machine's.
         clock_source: "auto" or "ptp". journal: whose disk is reported.
     """
@@ -50,8 +51,8 @@ class Pulse:
         self,
         who: Identity,
         names: Topics,
-        line: Connection,
-        rest: Connection,
+        line: Link,
+        rest: Link,
         ledger: Ledger,
         answers: Answers,
         station: Station,
@@ -61,6 +62,7 @@ class Pulse:
         inference: Inference,
         publisher: Publisher,
         backfill: Backfill,
+        watch: Watch,
         announcer: Announcer,
         notifier: Notifier,
         clock: Clock,
@@ -82,6 +84,7 @@ class Pulse:
         self._inference = inference
         self._publisher = publisher
         self._backfill = backfill
+        self._watch = watch
         self._announcer = announcer
         self._notifier = notifier
         self._clock = clock
@@ -139,14 +142,17 @@ class Pulse:
     def _look_around(self, now_ns: int) -> None:
         self._station.tick()
         self._feed_watchdog()
-        self._announcer.camera(self._capture.state, self._capture.state_detail)
-        self._facts.next_seq = self._ledger.last_seq + 1
+        if self._capture.progress.stuck_ms():
+            self._announcer.camera("offline", "the driver does not come back")
+        else:
+            self._announcer.camera(self._capture.state, self._capture.state_detail)
         if now_ns < self._next_slow_ns:
             return
         self._next_slow_ns = now_ns + _SLOW_NS
         slack = self._figures.slack_ms.percentiles(0.1)
         self._slack_p999_ms = slack[0] if slack else None
         self._watch_clock()
+        self._watch.look()
         if now_ns >= self._next_health_ns:
             self._next_health_ns = now_ns + _HEALTH_NS
             self._report_health(now_ns)

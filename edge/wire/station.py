@@ -38,7 +38,7 @@ class Beat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Ten times a second: the station lives, and whether its verdicts count.
 
     Attributes:
-        n: number of this beat since the start. seq: newest verdict's number, 0 before the first.
+        n: number of this beat since the start. seq: newest trigger's number, 0 before the first.
         armed: False means that no gate may open. check_left_ms: remaining life of the self-check, 0 when there is none;
             relative, so that it holds without a common clock.
         slack_p999_ms: 99.9 % of the recent verdicts left with at least so much time to their deadline; null before the first.

@@ -28,7 +28,7 @@ def ear(mosquitto):
 
 @pytest.fixture
 def rigs():
-    made = []
+    made: list[Rig] = []
     yield made
     for rig in made:
         rig.stop()
@@ -81,7 +81,7 @@ def test_a_camera_fault_gives_no_pass_and_heals(tmp_path, mosquitto, ear, rigs, 
     rig.parts(5)
     setattr(rig.camera, fault, True)
     rig.parts(10)
-    assert not rig.daemon.station.armed
+    assert rig.daemon.station.armed is False
     code = {"frozen": "frozen", "broken": "camera", "torn": "incomplete"}[fault]
     assert until(lambda: ear.last("alarm/camera") != {})
     assert until(lambda: ear.last("state")["armed"] is False)
@@ -220,14 +220,14 @@ def test_the_supervisor_hears_ready_and_is_fed_while_frames_are_finished(tmp_pat
         supervisor.settimeout(40)
         daemon = Process(tmp_path, mosquitto.port).start(NOTIFY_SOCKET=path, WATCHDOG_USEC="2000000")
         try:
-            heard = []
+            heard: list[str] = []
             while not any(text.startswith("READY=1") for text in heard):
                 heard.append(supervisor.recv(4096).decode())
             assert not any(text == "WATCHDOG=1" for text in heard), "not before it is ready"
             supervisor.settimeout(2)
             heard += [supervisor.recv(4096).decode() for _ in range(10)]
             assert heard.count("WATCHDOG=1") >= 8
-            daemon.process.terminate()
+            daemon.ask_to_end()
             while heard[-1] != "STOPPING=1":
                 heard.append(supervisor.recv(4096).decode())
         finally:

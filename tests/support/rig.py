@@ -207,16 +207,13 @@ class Process:
             for number in range(1, 8):
                 save(pictures / f"{number}.png", good_frame(seed=number))
         self.trigger = changes.pop("trigger", {"listen": f"127.0.0.1:{free_udp_port()}"})
-        config = station_config(
-            folder,
-            **{
-                "model": {"bundle": str(bundle), "trust": [str(trust)], "threads": 1},
-                "mqtt": {"port": port},
-                "camera": {"kind": "folder", "folder": {"path": str(pictures)}},
-                "trigger": self.trigger,
-                **changes,
-            },
-        )
+        sections: dict[str, dict[str, Any]] = {
+            "model": {"bundle": str(bundle), "trust": [str(trust)], "threads": 1},
+            "mqtt": {"port": port},
+            "camera": {"kind": "folder", "folder": {"path": str(pictures)}},
+            "trigger": self.trigger,
+        }
+        config = station_config(folder, **{**sections, **changes})
         self.config = folder / "station.toml"
         self.config.write_text(render(config))
         self.log = folder / "daemon.log"
@@ -245,11 +242,16 @@ class Process:
         self.process.kill()
         self.process.wait(10)
 
+    def ask_to_end(self) -> None:
+        """SIGTERM, without waiting."""
+        assert self.process is not None
+        self.process.terminate()
+
     def terminate(self) -> tuple[int, float]:
         """SIGTERM; returns the exit status and the seconds it took."""
         assert self.process is not None
         begin = time.monotonic()
-        self.process.terminate()
+        self.ask_to_end()
         return self.process.wait(10), time.monotonic() - begin
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -135,14 +135,16 @@ class RecordingConnection:
     def __init__(self, *, connected: bool = True, room: int = 1000) -> None:
         self.connected = connected
         self.room = room
-        self.protocol = "5"
+        self.protocol: Literal["5", "3.1.1"] = "5"
         self.reconnects = 1
         self.refused = 0
         self.sent: list[Handed] = []
         self.kept: dict[str, bytes] = {}
         self.history: list[tuple[str, bytes]] = []
 
-    def publish(self, topic: str, payload: bytes, **_: Any) -> Handed | None:
+    def publish(
+        self, topic: str, payload: bytes, *, qos: int, retain: bool = False, expiry_s: int = 0, correlation: bytes = b""
+    ) -> Handed | None:
         if not self.connected or sum(not one.done for one in self.sent) >= self.room:
             self.refused += 1
             return None

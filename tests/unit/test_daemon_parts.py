@@ -47,7 +47,9 @@ def test_boot_is_a_ulid_that_sorts_by_time():
 
 @given(st.integers(1, 4), st.lists(st.one_of(st.integers(0, 100), st.none()), max_size=60))
 def test_newest_is_bounded_and_hands_back_what_it_displaces(depth, actions):
-    queue, model, displaced = Newest[int](depth), [], []
+    queue = Newest[int](depth)
+    model: list[int] = []
+    displaced: list[int] = []
     for action in actions:
         if action is None:
             assert queue.get(0) == (model.pop(0) if model else None)
@@ -194,12 +196,22 @@ def test_a_trigger_that_comes_too_late_is_answered_at_once():
     assert line.captures.get(0) is None
 
 
+def test_stamps_of_a_slow_clock_are_told_once(caplog):
+    line = Line()
+    for count in (1, 2, 3):
+        line.trigger(count, age_ms=86_400_000)
+    assert line.intake.counts.outdated == 3
+    assert len([one for one in caplog.records if "part's time is up" in one.message]) == 1
+
+
 def test_the_same_datagram_twice_is_one_part():
     line = Line()
     assert line.trigger(1) is not None
     assert line.trigger(1) is None
     line.clock.forward(50)
-    assert line.trigger(1).seq == 2, "another stamp is another part: the line counts anew"
+    again = line.trigger(1)
+    assert again is not None
+    assert again.seq == 2, "another stamp is another part: the line counts anew"
     assert line.intake.counts.repeated == 1
     assert line.intake.counts.restarts == 1
 
@@ -253,6 +265,7 @@ def test_bad_frames(second, reason):
     look = FrameCheck(20.0)
     look.look(frame(1), ticket())
     finding = look.look(second, ticket())
+    assert finding is not None
     assert finding.reason == reason
     assert "frame" in finding.text
 
@@ -263,11 +276,17 @@ def test_a_frame_that_differs_in_one_pixel_off_the_sampled_grid_is_not_frozen():
     other[3, 5, 1] ^= 1
     look.look(frame(1, pixels=pixels), ticket())
     assert look.look(frame(2, pixels=other), ticket()) is None
-    assert look.look(frame(3, pixels=other.copy()), ticket()).reason == "frozen"
+    again = look.look(frame(3, pixels=other.copy()), ticket())
+    assert again is not None
+    assert again.reason == "frozen"
     assert look.look(frame(4, pixels=np.zeros((8, 8, 3), np.uint8)), ticket()) is None
 
 
 # --- state machine ------------------------------------------------------------------------------------------------------
+
+
+def phase_of(station):
+    return station.phase
 
 
 def armed_station():
@@ -280,24 +299,24 @@ def armed_station():
 
 def test_from_start_to_armed_and_back():
     station, _ = armed_station()
-    assert station.phase is Phase.RUNNING
+    assert phase_of(station) is Phase.RUNNING
     assert station.armed
     assert station.token() == "chk-1"
     station.raise_("broker", "warning", "gone", "start it")
-    assert station.phase is Phase.DEGRADED
+    assert phase_of(station) is Phase.DEGRADED
     assert station.armed
     station.raise_("camera", "fault", "no frame", "cable")
-    assert station.phase is Phase.FAULT
+    assert phase_of(station) is Phase.FAULT
     assert not station.armed
     assert station.token() == ""
     station.clear("camera")
-    assert station.phase is Phase.DEGRADED
+    assert phase_of(station) is Phase.DEGRADED
     station.clear("broker")
-    assert station.phase is Phase.RUNNING
+    assert phase_of(station) is Phase.RUNNING
     station.stop()
-    assert station.phase is Phase.STOPPING
+    assert phase_of(station) is Phase.STOPPING
     station.raise_("camera", "fault", "no frame", "cable")
-    assert station.phase is Phase.STOPPING
+    assert phase_of(station) is Phase.STOPPING
     assert not station.armed
 
 
@@ -309,10 +328,10 @@ def test_a_self_check_runs_out_and_the_next_one_arms_again():
     clock.forward(1)
     assert not station.armed, "without any tick: the clock alone decides"
     station.tick()
-    assert station.phase is Phase.FAULT
+    assert phase_of(station) is Phase.FAULT
     assert "self-check has run out" in station.snapshot().reasons[0]
     station.checked(check("chk-2"), 60_000)
-    assert station.phase is Phase.RUNNING
+    assert phase_of(station) is Phase.RUNNING
     assert station.token() == "chk-2"
 
 

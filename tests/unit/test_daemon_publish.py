@@ -15,6 +15,7 @@ from edge.daemon.clocksync import ClockState
 from edge.daemon.compose import Identity, Moment, check_room, compose
 from edge.daemon.figures import Facts, Figures
 from edge.daemon.inbox import Inbox
+from edge.daemon.ledger import Ledger
 from edge.daemon.parts import NS_PER_MS, Outcome, Shot
 from edge.daemon.phase import Station
 from edge.daemon.publish import Publisher
@@ -38,6 +39,7 @@ WHO = Identity(
 )  # fmt: skip
 FREE = ClockState("free", None, None)
 TOKEN = "chk-20261122-010633"
+CHECK = wire.Check(TOKEN, 1, 2, 3)
 
 
 def judgement(verdict="pass", cal=0.4, cause=None, regions=()):
@@ -140,7 +142,7 @@ class Desk:
         self.station = Station(self.clock)
         if armed:
             self.station.warming()
-            self.station.checked(wire.Check(TOKEN, 1, 2, 3), 3_600_000)
+            self.station.checked(CHECK, 3_600_000)
         self.journal = Journal(self.path, "st2", 4 * 2**20)
         self.line = RecordingConnection(**connection)
         self.figures = Figures()
@@ -176,11 +178,18 @@ def desk(tmp_path):
     made.journal.close()
 
 
+def noted(order, name, function):
+    def call(*args, **options):
+        order.append(name)
+        return function(*args, **options)
+
+    return call
+
+
 def test_what_is_sent_is_what_is_on_the_disk(desk):
-    order = []
-    append, publish = desk.journal.append, desk.line.publish
-    desk.journal.append = lambda *args: (order.append("disk"), append(*args))[1]
-    desk.line.publish = lambda *args, **options: (order.append("broker"), publish(*args, **options))[1]
+    order: list[str] = []
+    desk.journal.append = noted(order, "disk", desk.journal.append)
+    desk.line.publish = noted(order, "broker", desk.line.publish)
     desk.step(outcome(1), outcome(2), outcome(3, reason="lost"))
     assert order == ["disk", "broker", "broker", "broker"]
     assert [row.payload for row in desk.rows()] == [one.payload for one in desk.line.sent]
@@ -358,7 +367,7 @@ class Office:
         self.facts = Facts()
         self.view = LiveView(self.clock)
         self.announcer = Announcer(
-            self.connection, self.names, WHO, bundle, self.config, self.facts, self.station, self.clock, self.view
+            self.connection, self.names, WHO, bundle, self.config, self.facts, self.station, Ledger(), self.clock, self.view
         )
         self.station.listen(self.announcer.on_change)
         self.inbox = Inbox(self.names, "st2", BOOT, self.announcer, None, self.clock, self.view, self.connection)
@@ -381,9 +390,9 @@ def test_state_uses_the_names_of_opc_40100(office):
     assert wire.STATE.decode(office.last("state")).state == "Preoperational"
     office.station.warming()
     assert wire.STATE.decode(office.last("state")).state == "Initialized"
-    office.station.checked(wire.Check(TOKEN, 1, 2, 3), 1000)
+    office.station.checked(CHECK, 1000)
     state = wire.STATE.decode(office.last("state"))
-    assert (state.state, state.armed, state.check.token, state.reasons) == ("ContinuousExecution", True, TOKEN, [])
+    assert (state.state, state.armed, state.check, state.reasons) == ("ContinuousExecution", True, CHECK, [])
     office.station.raise_("camera", "fault", "no frame", "check the cable")
     state = wire.STATE.decode(office.last("state"))
     assert (state.state, state.armed, state.reasons) == ("Error", False, ["no frame; check the cable"])
@@ -392,10 +401,10 @@ def test_state_uses_the_names_of_opc_40100(office):
 def test_birth_comes_before_the_state_that_carries_a_new_token(office):
     office.station.warming()
     office.connection.history.clear()
-    office.station.checked(wire.Check(TOKEN, 1, 2, 3), 1000)
+    office.station.checked(CHECK, 1000)
     assert [topic.rsplit("/", 1)[1] for topic, _ in office.connection.history] == ["birth", "state"]
     birth = wire.BIRTH.decode(office.last("birth"))
-    assert (birth.boot, birth.check.token, birth.gates, birth.valid_ms) == (BOOT, TOKEN, ["g1"], 400.0)
+    assert (birth.boot, birth.check, birth.gates, birth.valid_ms) == (BOOT, CHECK, ["g1"], 400.0)
     assert (birth.model, birth.limit, birth.recipe) == (WHO.model, WHO.limit, WHO.recipe)
 
 

@@ -7,13 +7,15 @@ import pytest
 from edge.bundle.reader import open_bundle
 from edge.camera.folder import FolderCamera
 from edge.daemon.capture import Capture
-from edge.daemon.figures import Facts
+from edge.daemon.figures import Facts, Figures
 from edge.daemon.framecheck import FrameCheck
 from edge.daemon.inference import FAULT_AFTER, Inference
+from edge.daemon.intake import Intake
 from edge.daemon.ledger import Answers, Ledger
 from edge.daemon.parts import NS_PER_MS, Outcome, Shot, Ticket
 from edge.daemon.phase import Phase, Station
 from edge.daemon.queues import Backlog, Newest
+from edge.daemon.watch import Watch
 from edge.errors import CameraError, EngineError
 from edge.judge import Judge
 from tests.support.bundles import bad_frame, good_frame, make_tiny_bundle, png
@@ -42,6 +44,7 @@ class Cell:
         )
         self.engine = NumpyEngine(self.clock, **engine)
         self.built = 0
+        self.unbuildable: EngineError | None = None
         self.facts = Facts()
         self.inference = Inference(
             bundle,
@@ -62,8 +65,8 @@ class Cell:
 
     def build(self):
         self.built += 1
-        if isinstance(self.engine, Exception):
-            raise self.engine
+        if self.unbuildable is not None:
+            raise self.unbuildable
         return self.engine
 
     def ticket(self):
@@ -142,7 +145,7 @@ def test_a_part_whose_time_is_up_is_not_photographed(bundle):
     cell = Cell(bundle, [fresh(1)])
     late = cell.ticket()
     cell.clock.forward(360)
-    assert cell.capture.step(late).reason == "late"
+    assert cell.capture.step(late) == Outcome(late, "late", done_ns=cell.clock.now_ns)
     assert len(cell.camera.script) == 1
 
 
@@ -205,7 +208,7 @@ def test_engine_errors_are_invalid_then_a_fault_then_a_new_engine(bundle):
 
 def test_an_engine_that_cannot_be_built_is_a_fault_and_tried_again_less_and_less_often(bundle):
     cell = Cell(bundle)
-    broken, cell.engine = cell.engine, EngineError("no library")
+    cell.unbuildable = EngineError("no library")
     cell.inference._prepare(cell.stop)
     assert cell.station.phase is Phase.FAULT
     assert cell.judge().reason == "engine"
@@ -215,7 +218,7 @@ def test_an_engine_that_cannot_be_built_is_a_fault_and_tried_again_less_and_less
         cell.pause(1000)
         tries += [second] * (cell.built - before)
     assert len(tries) < 8
-    cell.engine = broken
+    cell.unbuildable = None
     cell.pause(60_000)
     assert cell.station.armed
 
@@ -235,7 +238,7 @@ def test_scores_that_go_wrong_in_service_disarm_in_the_next_pause(bundle):
     cell = Cell(bundle).ready()
     cell.engine.offset = 0.01
     cell.pause()
-    assert not cell.station.armed
+    assert cell.station.snapshot().armed is False
     assert cell.station.snapshot().check is None
     cell.engine.offset = 0.0
     cell.pause(5000)
@@ -290,6 +293,47 @@ def test_a_clock_step_asks_for_a_new_check_at_once(bundle):
         cell.pause(10, idle=False)
     assert cell.station.snapshot().check.token != first
     assert not cell.inference.recheck.is_set()
+
+
+# --- watch --------------------------------------------------------------------------------------------------------------
+
+
+class Silent:
+    name = "silent"
+    refused = 0
+
+
+def test_watch_warns_of_what_nobody_sees_part_by_part(bundle):
+    cell, figures, trigger = Cell(bundle).ready(), Figures(), Silent()
+    intake = Intake(
+        cell.ledger, cell.inference._answers, Newest[Ticket](2), cell.clock, valid_ms=400, give_up_ms=360, shared_clock=True
+    )
+    watch = Watch(cell.station, intake, trigger, cell.capture, figures, cell.clock, budget_ms=10.0)
+    codes = lambda: [one.code for one in cell.station.snapshot().conditions]  # noqa: E731
+    watch.look()
+    assert codes() == []
+    intake.counts.missed += 1
+    cell.capture.displaced += 1
+    watch.look()
+    assert codes() == ["trigger", "overrun"]
+    for _ in range(199):
+        figures.infer_ms.add(50.0)
+    watch.look()
+    assert "slow" not in codes(), "too few to say"
+    figures.infer_ms.add(50.0)
+    cell.clock.forward(20_000)
+    trigger.refused += 1
+    watch.look()
+    assert codes() == ["trigger", "overrun", "slow"]
+    assert cell.station.armed, "warnings all"
+    cell.clock.forward(15_000)
+    watch.look()
+    assert codes() == ["trigger", "slow"]
+    for _ in range(4096):
+        figures.infer_ms.add(5.0)
+    cell.clock.forward(20_000)
+    watch.look()
+    assert codes() == []
 
 
 # --- folder camera --------------------------------------------------------------------------------------------------------

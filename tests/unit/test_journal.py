@@ -227,6 +227,7 @@ def test_after_kill_9_every_acknowledged_verdict_is_there(tmp_path, request):
     acknowledged = 0
     for _ in range(3):
         process = subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(root)], stdout=subprocess.PIPE)
+        assert process.stdout is not None
         try:
             for _ in range(25):
                 acknowledged = int(process.stdout.readline())
