@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple, TypeGuard, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -89,7 +89,7 @@ def keys(struct: type[msgspec.Struct] = StationConfig, prefix: str = "") -> Iter
     hints = get_type_hints(struct, include_extras=True)
     for field in msgspec.structs.fields(struct):
         path = f"{prefix}{field.encode_name}"
-        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+        if _is_section(field.type):
             yield from keys(field.type, f"{path}.")
             continue
         docs = [
@@ -103,7 +103,7 @@ def sections(struct: type[msgspec.Struct] = StationConfig, prefix: str = "") -> 
     """First line of each section's description, by dotted name."""
     found: dict[str, str] = {}
     for field in msgspec.structs.fields(struct):
-        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+        if _is_section(field.type):
             path = f"{prefix}{field.encode_name}"
             found[path] = (field.type.__doc__ or "").strip().splitlines()[0]
             found |= sections(field.type, f"{path}.")
@@ -137,6 +137,11 @@ def read_given(path: Path) -> dict[str, Any]:
     return given
 
 
+def _is_section(kind: Any) -> TypeGuard[type[msgspec.Struct]]:
+    # Python 3.10 calls list[str] a type as well.
+    return get_origin(kind) is None and isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
 def _unknown(data: dict[str, Any], struct: type[msgspec.Struct], prefix: str) -> Iterator[str]:
     fields = {field.encode_name: field.type for field in msgspec.structs.fields(struct)}
     for name, value in data.items():
@@ -145,7 +150,7 @@ def _unknown(data: dict[str, Any], struct: type[msgspec.Struct], prefix: str) ->
             yield f"unknown key {path}{_nearest(path, fields)}"
             continue
         kind = fields[name]
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        if _is_section(kind):
             if isinstance(value, dict):
                 yield from _unknown(value, kind, f"{path}.")
             else:

@@ -137,8 +137,8 @@ class Connection:
 
     @property
     def connected(self) -> bool:
-        """The broker has accepted us and is not known to be gone."""
-        return self._connected
+        """The broker has accepted us and is not known to be gone: `publish` takes messages."""
+        return self._connected and self._client is not None
 
     @property
     def protocol(self) -> Literal["5", "3.1.1"]:
