@@ -24,7 +24,7 @@ USUAL_FACTOR, SLOWEST_FACTOR = 6.0, 2.5
 DEADLINE_MS = (300.0, 2000.0)
 DEADLINE_STEP_MS = 50.0
 COMMISSIONING_S, COMMISSIONING_PARTS = 2.5, (5, 30)  # long enough to see the machine's moods, short enough to watch
-LEAD_MS, MARGIN_MS = 20.0, 30.0
+LEAD_MS, MARGIN_MS = 20.0, 50.0  # the margin covers the worst wake-up of gate and line seen on a loaded machine
 MEASURED_PARTS = 24
 
 
