@@ -125,7 +125,8 @@ def _print_report(
             f"  budget       {_word(times.p99 <= manifest.budget_ms)}  p99 {times.p99:.1f} ms of {manifest.budget_ms:g} ms "
             f"(p50 {times.p50:.1f}, n {times.n}) on {this_machine()}"
         )
-    print("  certificate")
+    # It speaks of the model, not of this machine: whoever publishes models decides whether to ship one that is not equal.
+    print(f"  certificate  {'NOT equal to float' if bundle.certificate.get('equal') is False else 'as signed'}")
     for line in _flat(bundle.certificate):
         print(f"      {line}")
     print("everything holds" if holds else "NOT to be used on this machine")

@@ -13,7 +13,8 @@ from edge.bundle.manifest import Golden, Limit
 from edge.bundle.reader import Bundle, open_bundle
 from edge.bundle.signing import key_id, load_public
 from edge.cli import main
-from edge.engine import open_engine
+from edge.commands.check import _print_report
+from edge.engine import Scores, open_engine
 from edge.engine.proof import measure_inference, percentiles_of, replay_golden
 from tests.support.bundles import good_frame, make_tiny_bundle
 
@@ -60,12 +61,45 @@ def test_the_report_in_text_names_every_part(shop, capsys):
         "hashes       ok",
         "golden       ok",
         "budget       ok",
-        "certificate",
+        "certificate  as signed",
         "flips: 0",
         "at most 5 %",
     ):
         assert part in text
     assert text.rstrip().endswith("everything holds")
+
+
+def test_a_certificate_that_is_not_equal_to_float_is_said_loudly(shop, capsys):
+    path, trust, _ = make_tiny_bundle(shop, name="weaker")
+    bundle = open_bundle(path, trust)
+    weaker = replace(bundle, certificate={"equal": False, "why_not": ["AUROC fell"]})
+    _print_report(weaker, "engine", replay_golden(bundle, _Stored(bundle)), None, holds=True)
+    text = capsys.readouterr().out
+    assert "certificate  NOT equal to float" in text
+    assert "AUROC fell" in text
+    assert "budget       not timed" in text
+
+
+class _Stored:
+    """Gives the scores a bundle stores for its golden frames, in turn."""
+
+    name, size = "stored", 64
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._rows = iter([one.scores for one in bundle.golden])
+
+    def infer(self, frame) -> Scores:
+        raw, st, ae, global_ = next(self._rows)
+        return Scores(raw, st, ae, global_, np.zeros((8, 8), np.float32), np.zeros((8, 8), np.float32))
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        """Nothing to free."""
 
 
 def test_wrong_golden_scores_fail(shop, capsys):
