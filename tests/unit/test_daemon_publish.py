@@ -2,7 +2,9 @@
 
 import os
 import sqlite3
+import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,7 +30,9 @@ from edge.judge import Judgement
 from edge.mqtt.connection import Incoming
 from edge.page.live import LiveView
 from edge.regions import Region
+from edge.trigger.command import CommandTrigger
 from edge.wire import station as wire
+from edge.wire.trigger import TRIGGER, TRIGGER_SCHEMA, LineTrigger
 from edge.wire.verdict import GENESIS, decode_verdict, encode_verdict, payload_hash, verify_mac
 from tests.support.station import T0_NS, HandClock, RecordingConnection, frame, station_config, ticket
 
@@ -424,7 +428,7 @@ def test_camera_state_is_told_when_it_changes_only(office):
 
 
 def test_the_will_is_an_offline_status():
-    names = station_config(__import__("pathlib").Path("/")).topics()
+    names = station_config(Path("/")).topics()
     message = will(names, "st2", BOOT)
     assert (message.qos, message.retain) == (1, True)
     assert wire.STATUS.decode(message.payload).status == "offline"
@@ -467,6 +471,22 @@ def test_retained_and_malformed_commands_are_refused(office, caplog):
     assert office.inbox.refused == 4
     assert office.connection.sent == []
     assert len([one for one in caplog.records if one.levelname == "WARNING"]) == 1, "said once, counted from then on"
+
+
+def test_a_trigger_by_command_is_delivered_where_so_configured(office):
+    source, stop = CommandTrigger(), threading.Event()
+    got: list[int] = []
+    office.inbox = Inbox(office.names, "st2", BOOT, office.announcer, source, office.clock, None, office.connection)
+    incoming(office, "cmd/trigger", TRIGGER.encode(LineTrigger(TRIGGER_SCHEMA, 7, 5, 0, "SN7")))
+    incoming(office, "cmd/trigger", b"{}")
+
+    def take(trigger):
+        got.append(trigger.count)
+        stop.set()
+
+    source.run(stop, take)
+    assert got == [7]
+    assert office.inbox.refused == 1
 
 
 def test_acks_reach_the_page(office):
