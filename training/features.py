@@ -85,7 +85,7 @@ def teacher_statistics(teacher: Pdn, frames: NDArray[np.uint8], device: torch.de
 
 def to_input(frames: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
     """(N, S, S, 3) uint8 frames -> (N, 3, S, S) float32 normalized, channels last in memory, on the device."""
-    x = normalize_frames(torch.from_numpy(np.ascontiguousarray(frames)).to(device))
+    x = normalize_frames(torch.from_numpy(np.array(frames)).to(device))
     return x.contiguous(memory_format=torch.channels_last)
 
 

@@ -31,20 +31,23 @@ class DfscKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         weight: lambda; 0 turns the constraint off.
         quantile: q of tau'.
         margin: m, in units of d_TA (the teacher's channels have unit variance) if absolute, else as a multiple of tau'.
-        margin_of_tau: Whether the margin is tied to the measured tau' (then the hinge can never fall silent for m > 1).
+        margin_of_tau: Whether the margin is tied to the measured tau' (then the hinge is active from the start for m > 1).
+        margin_most: Largest margin, in units of d_TA. The hinge raises the very tau' its margin is tied to: without a bound the
+            two chase each other (seen: lambda 0.1, 1.5 tau', d_TA at 10^19 within a hundred steps).
         by_position: Split whole grid positions (channel means) instead of single elements.
         similar_only: L_TA leaves the novel elements out.
         start: Part of the auto-encoder's steps before the constraint begins: it must first learn what is similar.
         ramp: Part of the steps over which lambda then grows to its value.
     """
 
-    weight: float = 0.1
+    weight: float = 0.01
     quantile: float = 0.995
     margin: float = 1.5
     margin_of_tau: bool = True
+    margin_most: float = 8.0
     by_position: bool = False
     similar_only: bool = True
-    start: float = 0.5
+    start: float = 0.7
     ramp: float = 0.2
 
 
@@ -130,7 +133,7 @@ def autoencoder_loss(
     novel_count = max(1, count - math.ceil(knobs.quantile * (count - 1)))
     tau = flat.topk(novel_count, dim=1, sorted=False).values.amin(1).view(-1, 1, 1, 1)
     novel = split.detach() >= tau
-    margin = knobs.margin * tau if knobs.margin_of_tau else torch.full_like(tau, knobs.margin)
+    margin = (knobs.margin * tau).clamp_max(knobs.margin_most) if knobs.margin_of_tau else torch.full_like(tau, knobs.margin)
     gap = (margin - split).clamp_min(0)
     hinge = (gap * novel).sum() / novel.sum()
     active = ((gap > 0) & novel).sum() / novel.sum()

@@ -51,23 +51,25 @@ class FastKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="fa
         hard_quantile: q of the hard feature loss (paper: 0.999).
         penalty_every: The penalty acts on every k-th step of the student; 0 never.
         versions: Versions of each training picture with stored teacher vectors, the unchanged one included.
+        fit_first: Whether the student's last layer is fitted in closed form before its first step.
         store_mib: Most memory for stored vectors; fewer versions are stored where they would take more.
         mean_decay: Decay a step of the exponential mean of the weights.
         clip_norm: Largest norm of a gradient.
     """
 
-    steps: int = 700
-    autoencoder_steps: int = 600
+    steps: int = 100
+    autoencoder_steps: int = 350
     autoencoder_batch: int = 8
-    student_batch: int = 2
-    autoencoder_rate: float = 2e-3
+    student_batch: int = 1
+    autoencoder_rate: float = 1e-3
     student_rate: float = 1e-3
     weight_decay: float = 1e-5
     warmup: float = 0.05
     final_rate: float = 0.01
     hard_quantile: float = 0.99
     penalty_every: int = 4
-    versions: int = 3
+    versions: int = 1
+    fit_first: bool = True
     store_mib: int = 2048
     mean_decay: float = 0.99
     clip_norm: float = 1.0

@@ -23,7 +23,7 @@ from safetensors.torch import load, save
 
 from training.errors import RunError
 from training.networks.detector import Detector, HeadInput
-from training.recipe import RunConfig
+from training.recipe import RunConfig  # noqa: TC001 msgspec evaluates the annotations of RunRecord when it decodes
 from training.teacher.store import TeacherInfo, write_atomically
 
 if TYPE_CHECKING:
@@ -98,15 +98,16 @@ class Run:
         return self.record.config
 
 
+def _version_of(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
 def package_versions() -> dict[str, str]:
     """Versions of Python and of the packages a run's result depends on."""
-    versions = {"python": platform.python_version()}
-    for name in _RECORDED_PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions
+    return {"python": platform.python_version()} | {name: _version_of(name) for name in _RECORDED_PACKAGES}
 
 
 def source_commit() -> str:

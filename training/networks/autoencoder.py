@@ -1,14 +1,15 @@
 """The auto-encoder of EfficientAD: what it gives back of a picture has passed through 64 numbers.
 
-It predicts the teacher's normalized vectors from the whole picture, so it knows rules that no 33 px patch shows: how many
-parts, which ones, where. At 256 px it is the paper's network exactly. Other sides (multiples of 32) scale every size in it by
-side / 256: the last encoder kernel covers its whole input, the decoder's grids are s/64 - 1, s/32, s/16 - 1, s/8, s/4 - 1, s/2 - 1.
+It predicts the teacher's normalized vectors from the whole picture, so it knows rules that no 33 px patch shows: how many parts,
+which ones, where. At 256 px it is the paper's network exactly. Other sides (multiples of 32) scale its sizes by side / 256: the
+last encoder kernel covers its whole input, the decoder's grids are s/64 - 1, s/32, s/16 - 1, s/8, s/4 - 1, s/2 - 1.
 
 Source: EfficientAD, arXiv 2303.14535v3, table 7.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import torch
@@ -51,7 +52,7 @@ class Autoencoder(nn.Module):
         self.size = size
         widths = (3, 32, 32, 64, 64, 64)
         encoder: list[nn.Module] = []
-        for before, after in zip(widths[:-1], widths[1:], strict=True):
+        for before, after in itertools.pairwise(widths):
             encoder += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
         encoder.append(nn.Conv2d(64, BOTTLENECK, size // SIDE_STEP_PX))
         self.encoder = nn.Sequential(*encoder)

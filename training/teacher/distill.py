@@ -35,7 +35,7 @@ from torch.nn import functional
 from training.errors import TeacherFileError
 from training.networks.normalize import normalize_frames
 from training.networks.pdn import TEACHER_CHANNELS, Pdn, PdnSize, grid_side
-from training.ridge import layered_rates, fit_last_convolution
+from training.ridge import fit_last_convolution, layered_rates
 from training.teacher.backbones import BACKBONE_SCALE, Backbone, load_backbone, orthogonal_projection, sample_levels
 from training.teacher.pictures import PicturePool, find_pictures, hash_pictures, read_photograph
 from training.teacher.store import TeacherInfo, save_teacher

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import torch
@@ -17,6 +17,9 @@ from safetensors.torch import save
 
 from training.errors import TeacherFileError
 from training.networks.pdn import TEACHER_CHANNELS, Pdn, PdnSize
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 METADATA_KEY = "onbelt.teacher"
 SCHEMA_VERSION = 1

@@ -62,10 +62,7 @@ def _noise(rng: np.random.Generator, side: int) -> Image.Image:
 def _gradient(rng: np.random.Generator, side: int) -> Image.Image:
     angle = rng.uniform(0, 2 * math.pi)
     y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side
-    if rng.random() < 0.3:
-        ramp = np.hypot(x - rng.random(), y - rng.random())
-    else:
-        ramp = x * math.cos(angle) + y * math.sin(angle)
+    ramp = np.hypot(x - rng.random(), y - rng.random()) if rng.random() < 0.3 else x * math.cos(angle) + y * math.sin(angle)
     ramp = (ramp - ramp.min()) / (ramp.max() - ramp.min())
     return _mix(ramp.astype(np.float32), _colour(rng), _colour(rng))
 

@@ -1,0 +1,1 @@
+"""From fused weights to an ONNX graph."""

@@ -1,0 +1,197 @@
+"""The whole detector as one graph, after the contract of `edge.engine.base`.
+
+    frame uint8 NHWC -> pixel - 128 -> teacher trunk -> h_T ┐
+                                    -> student trunk -> h_S ┼ [h_T; h_S] -> T - S -> squares -> map_st -> st
+                                    -> auto-encoder  -> h_A ┘ [h_A; h_S] -> A - S -> squares -> map_ae -> ae
+                                       h_T window means -> head -> global          st, ae, global -> raw
+
+Activation points, where Q/DQ may stand: the input, behind every ReLU (before pooling too, so that the largest map is never
+written in float), behind every pooling, and the stacked hidden maps. None behind the last convolution of a branch.
+"""
+
+import numpy as np
+from onnx import ModelProto, TensorProto, helper
+
+from edge.engine.base import INPUT_NAME
+from export.fuse.crop import seen_side
+from export.fuse.difference import HIDDEN_PADDING
+from export.fuse.layers import Conv
+from export.fuse.maps import MapScale
+from export.fuse.network import FusedAutoencoder, FusedNetwork
+from export.fuse.normalization import PIXEL_OFFSET
+from export.graph.builder import GraphBuilder
+from training.networks.detector import QUIET_Z
+
+INPUT_POINT = "input"
+ST_DIFFERENCE, AE_DIFFERENCE, POOLED = "st.difference", "ae.difference", "head.pooled"
+"""Tensors behind the last biases: (1, 384, n, n), (1, 384, n, n) and (1, 384)."""
+
+
+def write_graph(network: FusedNetwork, g: GraphBuilder | None = None, *, taps: bool = False) -> ModelProto:
+    """Write the graph.
+
+    Args:
+        network: fused weights.
+        g: a fresh builder, with or without a quantization; None writes a float graph.
+        taps: add every activation point as a further output.
+    """
+    g = g or GraphBuilder()
+    size, cells = network.size, network.cells
+    g.node("Cast", [INPUT_NAME], "pixels.float", to=TensorProto.FLOAT)
+    g.node("Transpose", ["pixels.float"], "pixels.nchw", perm=[0, 3, 1, 2])
+    centred = g.node("Sub", ["pixels.nchw", g.constant("pixels.offset", np.float32(PIXEL_OFFSET))], "pixels.centred")
+    x = g.activation(_cropped(g, centred, seen_side(network.teacher, network.st, cells)), INPUT_POINT)
+
+    h_t = _trunk(g, x, network.teacher, "teacher")
+    h_s = _trunk(g, x, network.student, "student")
+    h_a = _autoencoder(g, centred, network.autoencoder, cells)
+
+    map_st = _map(g, _stacked(g, h_t, h_s, network.st, "st"), network.map_st, "st")
+    if network.student_ae is None:
+        (top, left, bottom, right) = HIDDEN_PADDING
+        pads = g.constant("ae.hidden_pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
+        padded = g.node("Pad", [h_a, pads], "ae.hidden_padded")
+        apart = _stacked(g, padded, h_s, network.ae, "ae")
+    else:
+        other = g.conv(h_s, network.student_ae, "student.ae", "student.hidden")
+        mine = g.conv(h_a, network.ae, "autoencoder.output", "ae.hidden")
+        apart = g.node("Sub", [mine, other], AE_DIFFERENCE)
+    map_ae = _map(g, apart, network.map_ae, "ae")
+    distance = _head(g, h_t if network.head.branch == "teacher" else h_s, network, cells)
+    _scores(g, map_st, map_ae, distance, network)
+    return g.finish(
+        "detector",
+        [helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, [1, size, size, 3])],
+        [
+            helper.make_tensor_value_info("scores", TensorProto.FLOAT, [4]),
+            helper.make_tensor_value_info("map_st", TensorProto.FLOAT, [cells, cells]),
+            helper.make_tensor_value_info("map_ae", TensorProto.FLOAT, [cells, cells]),
+        ],
+        taps=taps,
+    )
+
+
+def _cropped(g: GraphBuilder, x: str, side: int) -> str:
+    """The upper left corner that the trunks see: (1, 3, side, side)."""
+    start, end, axes = (np.array(v, np.int64) for v in ([0, 0], [side, side], [2, 3]))
+    bounds = [g.constant(f"pixels.crop_{name}", v) for name, v in (("from", start), ("to", end), ("axes", axes))]
+    return g.node("Slice", [x, *bounds], "pixels.cropped")
+
+
+def _trunk(g: GraphBuilder, x: str, convs: tuple[Conv, ...], name: str) -> str:
+    """Teacher's or student's layers up to the hidden map, behind its Q/DQ."""
+    reads = INPUT_POINT
+    for i, conv in enumerate(convs):
+        writes = f"{name}.{i}.relu" if conv.pool else _hidden_point(name, i, len(convs))
+        x = g.activation(g.conv(x, conv, f"{name}.{i}", reads, writes), writes)
+        if conv.pool:
+            x = g.node("AveragePool", [x], f"{name}.{i}.pool", kernel_shape=[2, 2], strides=[2, 2])
+            writes = _hidden_point(name, i, len(convs))
+            x = g.activation(x, writes)
+        reads = writes
+    return x
+
+
+def _hidden_point(name: str, i: int, layers: int) -> str:
+    return f"{name}.hidden" if i == layers - 1 else f"{name}.{i}.out"
+
+
+def _stacked(g: GraphBuilder, first: str, second: str, conv: Conv, name: str) -> str:
+    """Both hidden maps as one input, and the convolution that gives their difference."""
+    both = g.node("Concat", [first, second], f"{name}.hidden", axis=1)
+    point = f"{name}.stacked"
+    import os
+
+    g.points[point] = both
+    return g.conv(g.activation(both, point) if os.environ.get("RESTACK") else both, conv, f"{name}.difference", point)
+
+
+def _autoencoder(g: GraphBuilder, centred: str, network: FusedAutoencoder, cells: int) -> str:
+    """Up to the last hidden map (1, 64, n, n), behind its Q/DQ."""
+    scale = g.constant("autoencoder.pixel_scale", network.pixel_scale.astype(np.float32).reshape(1, 3, 1, 1))
+    offset = g.constant("autoencoder.pixel_offset", network.pixel_offset.astype(np.float32).reshape(1, 3, 1, 1))
+    x = g.node("Add", [g.node("Mul", [centred, scale], "autoencoder.scaled"), offset], "autoencoder.normalized")
+    for i, conv in enumerate(network.encoder):
+        point = f"autoencoder.encoder.{i}.in"
+        x = g.conv(g.activation(x, point), conv, f"autoencoder.encoder.{i}", point)
+    side = 1
+    for i, (wanted, conv) in enumerate((*network.decoder, (cells, network.last_hidden))):
+        x = _resize(g, x, wanted, f"autoencoder.resize.{i}") if wanted != side else x
+        point = f"autoencoder.decoder.{i}.in"
+        x = g.conv(g.activation(x, point), conv, f"autoencoder.decoder.{i}", point)
+        side = wanted + sum(conv.padding[::2]) - conv.weight.shape[2] + 1
+    return g.activation(x, "ae.hidden")
+
+
+def _resize(g: GraphBuilder, x: str, side: int, name: str) -> str:
+    """Bilinear, as torch's interpolate with align_corners=False."""
+    sizes = g.constant(f"{name}.sizes", np.array([1, 64, side, side], np.int64))
+    return g.node("Resize", [x, "", "", sizes], name, mode="linear", coordinate_transformation_mode="half_pixel")
+
+
+def _map(g: GraphBuilder, apart: str, scale: MapScale, name: str) -> str:
+    """Sum of squares over channels, normalized cell by cell: (1, 384, n, n) -> (n, n)."""
+    axes = g.constant(f"map_{name}.axes", np.array([0, 1], np.int64))
+    squares = g.node("Mul", [apart, apart], f"map_{name}.squares")
+    total = g.node("ReduceSum", [squares, axes], f"map_{name}.sum", keepdims=0)
+    scaled = g.node("Mul", [total, g.constant(f"map_{name}.scale", scale.scale.astype(np.float32))], f"map_{name}.scaled")
+    return g.node("Add", [scaled, g.constant(f"map_{name}.offset", scale.offset.astype(np.float32))], f"map_{name}")
+
+
+def _head(g: GraphBuilder, hidden: str, network: FusedNetwork, cells: int) -> str:
+    """(1,) z-scored Mahalanobis distance.
+
+    Window means are two products with a matrix of ones: OpenVINO 2026.4 gives the average pooling of an INT8 map in INT8, rounded
+    (off by 0.5 where the head needs four digits). They are taken relative to what the map is on average, so that neither the
+    shift nor the rounding of the matrix, which an INT8 graph holds in half precision, touches the small differences that count.
+    """
+    head = network.head
+    point = f"{head.branch}.hidden"
+    centre = g.mean(point, head.conv.weight.shape[1])
+    channels, kernel = head.conv.weight.shape[1:3]
+    means = np.array(
+        [[1.0 / cells if 0 <= column - row < cells else 0.0 for column in range(cells + kernel - 1)] for row in range(kernel)]
+    )
+    shifted = g.node(
+        "Sub", [hidden, g.constant("head.usual", (centre - g.shift(point)).astype(np.float32)[:, None, None])], "head.relative"
+    )
+    rows = g.node("MatMul", [g.constant("head.rows", means.astype(np.float32)), shifted], "head.row_means")
+    windows = g.node("MatMul", [rows, g.constant("head.columns", means.T.astype(np.float32))], "head.windows")
+    flat = g.node("Reshape", [windows, g.constant("head.flat_shape", np.array([1, channels * kernel**2], np.int64))], "head.flat")
+    matrix = head.conv.weight.reshape(head.conv.weight.shape[0], -1).T
+    scale = np.abs(matrix).max(axis=0)
+    scale = np.where(scale > 0, scale, 1.0)
+    product = g.node("MatMul", [flat, g.weight("head.matrix", matrix / scale)], "head.product")
+    rescaled = g.node("Mul", [product, g.constant("head.matrix_scale", scale.astype(np.float32)[None, :])], "head.rescaled")
+    bias = head.conv.bias + head.conv.weight.sum(axis=(2, 3)) @ centre
+    v = g.node("Add", [rescaled, g.constant("head.bias", bias.astype(np.float32)[None, :])], POOLED)
+    weighted = g.node("MatMul", [v, g.constant("head.precision", head.precision.astype(np.float32))], "head.weighted")
+    axes = g.constant("head.axes", np.array([1], np.int64))
+    square = g.node("ReduceSum", [g.node("Mul", [weighted, v], "head.products"), axes], "head.square", keepdims=0)
+    distance = g.node("Sqrt", [g.node("Relu", [square], "head.square_positive")], "head.distance")
+    shifted = g.node("Sub", [distance, g.constant("head.center", np.float32([head.center]))], "head.shifted")
+    return g.node("Div", [shifted, g.constant("head.scale", np.float32([head.scale]))], "head.z")
+
+
+def _scores(g: GraphBuilder, map_st: str, map_ae: str, z_global: str, network: FusedNetwork) -> None:
+    """Fuse as `training.networks.detector.Fusion` says."""
+    one = g.constant("scores.one", np.array([1], np.int64))
+    k, quiet = network.fusion.astype(np.float32), np.float32(QUIET_Z)
+    branches = []
+    for name, value in (("st", map_st), ("ae", map_ae)):
+        branches.append(
+            g.node("Reshape", [g.node("ReduceMax", [value], f"scores.{name}_peak", keepdims=0), one], f"scores.{name}")
+        )
+    st, ae = branches
+    terms = []
+    for name, value, center, scale, weight in (
+        ("st", st, k[0] + quiet * k[1], k[1], k[2]),
+        ("ae", ae, k[3] + quiet * k[4], k[4], k[5]),
+        ("global", z_global, quiet, np.float32(1), k[6]),
+    ):
+        apart = g.node("Sub", [value, g.constant(f"fusion.{name}.center", np.float32(center))], f"fusion.{name}.shifted")
+        z = g.node("Div", [apart, g.constant(f"fusion.{name}.scale", np.float32(scale))], f"fusion.{name}.z")
+        soft = g.node("Softplus", [z], f"fusion.{name}.soft")
+        terms.append(g.node("Mul", [soft, g.constant(f"fusion.{name}.weight", np.float32(weight))], f"fusion.{name}"))
+    raw = g.node("Add", [g.node("Add", terms[:2], "fusion.maps"), terms[2]], "fusion.raw")
+    g.node("Concat", [raw, st, ae, z_global], "scores", axis=0)

@@ -1,0 +1,1 @@
+"""Explicit INT8: activation ranges, weight rounding, which parts stay in float."""
