@@ -54,7 +54,7 @@ def version_of(frames: NDArray[np.uint8], index: int, version: int, seed: int) -
         seed: Seed of the run.
     """
     if version == 0:
-        return frames[index]
+        return np.asarray(frames[index], np.uint8)
     return jitter(frames[index], np.random.default_rng([seed, index, version, 0x11]))
 
 

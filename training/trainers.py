@@ -316,7 +316,7 @@ class PaperTrainer:
         for group in self._adam.param_groups:
             group["lr"] = knobs.rate * (knobs.drop_to if step >= knobs.drop_at * self.steps else 1.0)
         self._adam.zero_grad()
-        (st + penalty + ta.total + sa).backward()  # type: ignore[no-untyped-call]
+        (st + penalty + ta.total + sa).backward()
         self._adam.step()
         self.step_number += 1
         figures = {"hard": st.item(), "penalty": penalty.item(), "d_ta": ta.distance, "d_sa": sa.item()}

@@ -82,7 +82,7 @@ def test_ridge_finds_the_layer_that_made_the_targets():
     torch.set_num_threads(1)
     truth, learner = Pdn(PdnSize.SMALL, 5), Pdn(PdnSize.SMALL, 5)
     learner.load_state_dict(truth.state_dict())
-    nn.init.zeros_(learner.layers[-1].weight)
+    nn.init.zeros_(learner.layers[-1].weight)  # type: ignore[arg-type]
     x = torch.randn(3, 3, 96, 96)
     with torch.no_grad():
         target = truth(x)
@@ -169,7 +169,7 @@ def test_damaged_teacher_files_are_refused(tmp_path, damage):
 
 def test_generated_pictures_follow_their_seed_and_differ():
     first = [generate_texture(np.random.default_rng(3), 96) for _ in range(2)]
-    assert np.array_equal(*first)
+    assert np.array_equal(first[0], first[1])
     rng = np.random.default_rng(3)
     many = [generate_texture(rng, 96) for _ in range(12)]
     assert len({hash_pictures([p]) for p in many}) == 12

@@ -112,7 +112,7 @@ def test_one_seed_gives_one_set_of_weights(request_for, knobs):
     first, second = (train(request_for(config, name)) for name in ("a", "b"))
     other = train(request_for(msgspec.structs.replace(config, seed=1), "c"))
     assert equal(weights(first), weights(second))
-    assert not torch.equal(first.detector.student.layers[0].weight, other.detector.student.layers[0].weight)
+    assert not torch.equal(first.detector.student.layers[0].weight, other.detector.student.layers[0].weight)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("stop_after", [1, 3, 4])
@@ -241,6 +241,7 @@ def test_unknown_model_names_the_known_ones():
 def test_steps_scale_both_phases():
     knobs = make_config("efficientad-s", steps=7).knobs
     whole = FastKnobs()
+    assert isinstance(knobs, FastKnobs)
     assert knobs.steps == 7
     assert knobs.autoencoder_steps == pytest.approx(7 * whole.autoencoder_steps / whole.steps, abs=1)
     assert make_config("efficientad-m", recipe="paper").knobs == PaperKnobs()

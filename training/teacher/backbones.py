@@ -119,7 +119,7 @@ class EfficientNetLite2:
 
 
 BACKBONES: dict[str, Callable[[torch.device], Backbone]] = {
-    EfficientNetLite2.name: EfficientNetLite2,
+    EfficientNetLite2.name: lambda device: EfficientNetLite2(device),
 }
 """Name on the command line -> how to load it."""
 
@@ -170,4 +170,5 @@ def orthogonal_projection(inputs: int, outputs: int, seed: int) -> torch.Tensor:
     tall = torch.randn(max(inputs, outputs), min(inputs, outputs), generator=generator, dtype=torch.float64)
     q, r = torch.linalg.qr(tall)
     q = q * torch.sign(torch.diagonal(r))
-    return (q.T if outputs <= inputs else q).to(torch.float32)
+    projection: torch.Tensor = (q.T if outputs <= inputs else q).to(torch.float32)
+    return projection

@@ -148,7 +148,9 @@ class Targets(nn.Module):
         std = covariance.diagonal().clamp_min(1e-12).sqrt()
         # A channel that is nearly always 0 would dominate the one picture where it fires (seen: a loss of 93): its deviation
         # counts as at least a third of its level's median.
-        floor = torch.cat([part.median().expand(len(part)) for part in std.split([lv.channels for lv in self._backbone.levels])])
+        floor = torch.cat(
+            [part.median().expand(len(part)) for part in torch.split(std, [lv.channels for lv in self._backbone.levels])]
+        )
         scale = level_scale / torch.maximum(std, floor / 3)
         self.mean.copy_(mean)
         self.scale.copy_(scale)
@@ -213,7 +215,7 @@ class Distillation:
         torch.manual_seed(config.seed)
         self.teacher = Pdn(config.model)
         initialize_at_he_scale(self.teacher)
-        self.teacher.to(device, memory_format=torch.channels_last)
+        self.teacher.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.mean_teacher = copy.deepcopy(self.teacher).requires_grad_(requires_grad=False)
         self._optimizer = torch.optim.Adam(layered_rates(self.teacher), weight_decay=config.weight_decay)
         rng = self._rng("held-out crops")

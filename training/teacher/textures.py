@@ -174,9 +174,9 @@ def generate_texture(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
         _writing(rng, draw, side)
     if rng.random() < 0.3:
         picture = picture.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 2.0))))
-    pixels = np.asarray(picture, np.float32)
+    pixels = np.asarray(picture, np.float64)
     if rng.random() < 0.6:
         shade = 1 + rng.uniform(0, 0.5) * (_octaves(rng, side)[..., None] - 0.5)
         pixels = pixels * shade
     pixels = pixels + rng.normal(0, rng.uniform(0, 6), pixels.shape)
-    return pixels.round().clip(0, 255).astype(np.uint8)
+    return np.asarray(pixels.round().clip(0, 255), np.uint8)
