@@ -88,18 +88,20 @@ def _scratch(frame: Frame8, rng: np.random.Generator) -> tuple[NDArray[np.float6
 
 def _stain(frame: Frame8, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Cover a ragged blob with a colour that may not occur on the part."""
-    return np.broadcast_to(rng.uniform(0, 255, 3), frame.shape).copy(), _blob(*frame.shape[:2], rng) * rng.uniform(0.3, 1.0)
+    return np.broadcast_to(rng.uniform(0, 255, 3), frame.shape).copy(), _blob(frame.shape[0], frame.shape[1], rng) * rng.uniform(
+        0.3, 1.0
+    )
 
 
 def _grain(frame: Frame8, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Roughen a blob with strong pixel noise: a texture no good part has."""
     noisy = frame.astype(np.float64) + rng.normal(0.0, rng.uniform(25, 90), frame.shape)
-    return noisy, _blob(*frame.shape[:2], rng)
+    return noisy, _blob(frame.shape[0], frame.shape[1], rng)
 
 
 def _erase(frame: Frame8, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Wipe a box flat with the colour of its own border: a piece is missing."""
-    rows, columns = _box(*frame.shape[:2], rng)
+    rows, columns = _box(frame.shape[0], frame.shape[1], rng)
     patch = frame[rows, columns].astype(np.float64)
     border = np.concatenate([patch[0], patch[-1], patch[:, 0], patch[:, -1]])
     opacity = np.zeros(frame.shape[:2])
@@ -125,14 +127,14 @@ def _transplant(frame: Frame8, rng: np.random.Generator) -> tuple[NDArray[np.flo
 def _tint(frame: Frame8, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Exchange the colour channels of a large area: the right shape in the wrong colour."""
     turned = np.roll(frame.astype(np.float64), int(rng.integers(1, 3)), axis=2) * rng.uniform(0.7, 1.3, 3)
-    opacity = np.clip((_smooth_noise(*frame.shape[:2], 3, rng) - rng.uniform(0.35, 0.6)) * 8.0, 0.0, 1.0)
+    opacity = np.clip((_smooth_noise(frame.shape[0], frame.shape[1], 3, rng) - rng.uniform(0.35, 0.6)) * 8.0, 0.0, 1.0)
     return turned, opacity
 
 
 def _glare(frame: Frame8, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Brighten or darken a soft area beyond what the camera's light does."""
     gain = rng.uniform(1.5, 3.0) if rng.random() < 0.5 else rng.uniform(0.1, 0.6)
-    return frame.astype(np.float64) * gain, _blob(*frame.shape[:2], rng)
+    return frame.astype(np.float64) * gain, _blob(frame.shape[0], frame.shape[1], rng)
 
 
 _PAINTERS: dict[str, _Painter] = {
@@ -175,7 +177,7 @@ def damage(frame: Frame8, rng: np.random.Generator, kind: str | None = None) -> 
             return Damaged(result, change > 0, chosen)
     opposite = 255.0 - np.round(frame.mean(axis=(0, 1)) / 255.0) * 255.0
     opacity = np.zeros(frame.shape[:2])
-    opacity[_box(*frame.shape[:2], rng)] = 1.0
+    opacity[_box(frame.shape[0], frame.shape[1], rng)] = 1.0
     result = _blend(frame, np.broadcast_to(opposite, frame.shape), opacity)
     return Damaged(result, (result != frame).any(axis=2), "stain")
 

@@ -94,7 +94,8 @@ def export_run(
         run: the trained run.
         held_out: (N, size, size, 3) good parts that shaped neither networks nor score.
         train: (M, size, size, 3) good parts for activation ranges.
-        key: signs. request: the rest.
+        key: signs the manifest.
+        request: the rest.
 
     Raises:
         DataError: too few held-out parts, or a limit that is not above 0.

@@ -22,7 +22,8 @@ def build_engine(model: ModelProto, size: int, precision: str, backend: str, thr
     """Build an engine for a graph that is not in a bundle yet.
 
     Args:
-        model: the graph. size,
+        model: the graph.
+        size: as the manifest will say.
         precision: as the manifest will say.
         backend: "openvino" or "onnxruntime".
         threads: CPU threads, None for all.

@@ -54,7 +54,7 @@ def _make_belt(belt: Belt) -> Camera:
         match = re.fullmatch(r"([a-z]+)(?:=(-?[\d.]+))?(?:@(\d+)-(\d+))?", text)
         kind, strength, first, last = match.groups() if match else (text, None, None, None)
         try:
-            parts = None if first is None or last is None else range(int(first), int(last) + 1)
+            parts = None if first is None or last is None else range(int(str(first)), int(str(last)) + 1)
             camera.fail(FaultKind(kind), None if strength is None else float(strength), parts)
         except ValueError as exc:
             kinds = ", ".join(one.value for one in FaultKind)

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.precision == "fp16":
         raise ConfigError(
-            "--precision fp16: expected int8 or fp32; a CPU computes fp16 as fp32, and TensorRT runs an int8 bundle's rest in fp16"
+            "--precision fp16: expected int8 or fp32; a CPU computes fp16 as fp32, and TensorRT runs the rest of int8 in fp16"
         )
     if not 0 < args.false_reject < 1 or not 0 < args.confidence < 1:
         raise ConfigError(

@@ -1,7 +1,7 @@
 """Leave out pixels that no cell of the maps sees.
 
-The unpadded trunks halve twice and round down, so the last rows and columns of most picture sides are computed and thrown
-away: of 128 px they see 125, and at 59 x 59 positions of the largest convolution one row and one column are for nothing. Cropping the
+The unpadded trunks halve twice and round down, so the last rows and columns of most sides are computed and thrown away. Of
+128 px they see 125, and at 59 x 59 positions of the largest convolution one row and one column are for nothing. Cropping the
 input first is exact and saves 3 to 5 % of the two first convolutions.
 """
 

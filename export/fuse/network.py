@@ -48,7 +48,8 @@ class FusedNetwork:
         st: teacher minus student over [h_T; h_S]. ae: auto-encoder minus student over [padded h_A; h_S], when `ae_fused`;
             else `ae` is the auto-encoder's own output convolution and `student_ae` the student's second half.
         map_st, map_ae: normalization by cell and by quantiles.
-        fusion: (7,) constants in the order of `training.networks.detector.Fusion`. quiet_z: z-score up to which a branch is silent.
+        fusion: (7,) constants in the order of `training.networks.detector.Fusion`.
+        quiet_z: z-score up to which a branch is silent.
     """
 
     size: int

@@ -7,6 +7,7 @@ of a quantized convolution carry Q/DQ, or neither does.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
@@ -46,7 +47,7 @@ class GraphBuilder:
             return self.constant(name, value.astype(np.float32))
         return self.node("Cast", [self.constant(f"{name}_fp16", value.astype(np.float16))], name, to=TensorProto.FLOAT)
 
-    def node(self, operator: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
+    def node(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Add a node with one output and return the output's name."""
         self._nodes.append(helper.make_node(operator, list(inputs), [output], name=output, **attributes))
         return output

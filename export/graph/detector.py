@@ -169,8 +169,8 @@ def _head(g: GraphBuilder, hidden: str, network: FusedNetwork, cells: int) -> st
     axes = g.constant("head.axes", np.array([1], np.int64))
     square = g.node("ReduceSum", [g.node("Mul", [weighted, v], "head.products"), axes], "head.square", keepdims=0)
     distance = g.node("Sqrt", [g.node("Relu", [square], "head.square_positive")], "head.distance")
-    shifted = g.node("Sub", [distance, g.constant("head.center", np.float32([head.center]))], "head.shifted")
-    return g.node("Div", [shifted, g.constant("head.scale", np.float32([head.scale]))], "head.z")
+    shifted = g.node("Sub", [distance, g.constant("head.center", np.array([head.center], np.float32))], "head.shifted")
+    return g.node("Div", [shifted, g.constant("head.scale", np.array([head.scale], np.float32))], "head.z")
 
 
 def _scores(g: GraphBuilder, map_st: str, map_ae: str, z_global: str, network: FusedNetwork) -> None:

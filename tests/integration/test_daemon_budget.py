@@ -32,6 +32,8 @@ def test_overhead_at_thirty_parts_a_second(rig, capsys):
     own = figures.own_ms.percentiles(50, 99) or []
     whole = figures.verdict_ms.percentiles(50, 99) or []
     slack = figures.slack_ms.percentiles(50, 1) or []
+    assert own is not None
+    assert whole is not None
     with capsys.disabled():
         print(f"\n{'':34}{'p50':>8}{'p99':>8}")
         print(f"{'frame to verdict less engine, ms':34}{own[0]:8.2f}{own[1]:8.2f}")

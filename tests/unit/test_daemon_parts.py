@@ -185,7 +185,9 @@ def test_the_newest_part_wins_and_the_displaced_one_is_answered():
     line.clock.forward(5)
     line.trigger(2)
     assert [(one.ticket.seq, one.reason) for one in line.outbox.take(9, 0)] == [(1, "lost")]
-    assert line.captures.get(0).seq == 2
+    newest = line.captures.get(0)
+    assert newest is not None
+    assert newest.seq == 2
     assert line.intake.counts.displaced == 1
 
 

@@ -308,7 +308,7 @@ def test_watch_warns_of_what_nobody_sees_part_by_part(bundle):
     intake = Intake(
         cell.ledger, cell.inference._answers, Newest[Ticket](2), cell.clock, valid_ms=400, give_up_ms=360, shared_clock=True
     )
-    watch = Watch(cell.station, intake, trigger, cell.capture, figures, cell.clock, budget_ms=10.0)
+    watch = Watch(cell.station, intake, trigger, cell.capture, figures, cell.clock, budget_ms=10.0)  # type: ignore[arg-type]
     codes = lambda: [one.code for one in cell.station.snapshot().conditions]  # noqa: E731
     watch.look()
     assert codes() == []

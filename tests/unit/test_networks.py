@@ -72,6 +72,7 @@ def test_a_cell_sees_33_px_and_no_more():
     network = Pdn(PdnSize.SMALL, 4)
     x = torch.randn(1, 3, 128, 128, requires_grad=True)
     network(x)[0, :, 10, 7].sum().backward()
+    assert x.grad is not None
     rows = x.grad.abs().sum((0, 1, 3)).nonzero().flatten()
     columns = x.grad.abs().sum((0, 1, 2)).nonzero().flatten()
     assert (rows.min().item(), rows.max().item()) == (40, 72)
@@ -157,10 +158,10 @@ def test_detector_gives_what_its_docstring_says(detector):
 
 def test_fusion_rises_with_every_branch_that_has_weight():
     constants = torch.tensor([0.2, 0.1, 1.0, 0.3, 0.2, 0.0, 1.0])
-    base = fuse(*(torch.tensor([v]) for v in (0.2, 0.3, 0.0)), constants)
-    assert fuse(*(torch.tensor([v]) for v in (0.9, 0.3, 0.0)), constants) > base
-    assert fuse(*(torch.tensor([v]) for v in (0.2, 0.3, 5.0)), constants) > base
-    assert fuse(*(torch.tensor([v]) for v in (0.2, 9.0, 0.0)), constants) == base
+    base = fuse(torch.tensor([0.2]), torch.tensor([0.3]), torch.tensor([0.0]), constants)
+    assert fuse(torch.tensor([0.9]), torch.tensor([0.3]), torch.tensor([0.0]), constants) > base
+    assert fuse(torch.tensor([0.2]), torch.tensor([0.3]), torch.tensor([5.0]), constants) > base
+    assert fuse(torch.tensor([0.2]), torch.tensor([9.0]), torch.tensor([0.0]), constants) == base
     assert base > 0
 
 

@@ -75,8 +75,8 @@ class EfficientNetLite2:
     a stride-2 kernel of 3 pads (0, 1), of 5 pads (1, 2), so the middle of cell k lies at stride * (k + 1) - 0.5 px.
     """
 
-    name = "efficientnet-lite2"
-    levels = (
+    name: str = "efficientnet-lite2"
+    levels: tuple[Level, ...] = (
         Level(channels=24, stride_px=4, offset_px=3.5, share=0.25),
         Level(channels=288, stride_px=8, offset_px=7.5, share=0.5),
         Level(channels=88, stride_px=16, offset_px=15.5, share=0.25),
@@ -119,7 +119,7 @@ class EfficientNetLite2:
 
 
 BACKBONES: dict[str, Callable[[torch.device], Backbone]] = {
-    EfficientNetLite2.name: lambda device: EfficientNetLite2(device),
+    EfficientNetLite2.name: EfficientNetLite2,
 }
 """Name on the command line -> how to load it."""
 
