@@ -504,7 +504,7 @@ def test_without_a_self_check_the_gate_does_not_arm():
 def test_a_station_that_serves_another_gate_does_not_arm_this_one():
     world = World()
     world.birth(gates=["g7"])
-    assert "g7" in world.to(100)[-2].reasons[0]  # type: ignore[union-attr]
+    assert "g7" in world.to(100)[-2].reasons[0]
 
 
 def test_a_pinned_model_must_be_the_one_that_runs():
