@@ -21,6 +21,7 @@ from edge.wire.station import Check, OpcState
 
 logger = logging.getLogger(__name__)
 
+REPEAT_LOG_NS = 60_000_000_000
 HANDOVER_NS = 1_000_000_000  # a new token goes into verdicts so long after its birth: the gate hears of it first
 
 
@@ -114,6 +115,7 @@ class Station:
         self._telling = threading.RLock()
         self._listeners: list[Callable[[Snapshot], None]] = []
         self._conditions: dict[str, Condition] = {}
+        self._logged_ns: dict[tuple[str, str], int] = {}
         self._phase = Phase.STARTING
         self._since_us = clock.utc_us()
         self._progress = Phase.STARTING
@@ -195,7 +197,8 @@ class Station:
                 return
             self._conditions[code] = Condition(code, severity, text[:240], remedy[:240], self._clock.utc_us())
             self._derive()
-        logger.log(logging.ERROR if severity == "fault" else logging.WARNING, "%s: %s; %s", code, text, remedy)
+        level = logging.ERROR if severity == "fault" else logging.WARNING
+        logger.log(level if self._worth_telling(code, severity) else logging.DEBUG, "%s: %s; %s", code, text, remedy)
         self._tell(changed=True)
 
     def clear(self, code: str) -> None:
@@ -206,7 +209,7 @@ class Station:
             gone = self._conditions.pop(code, None)
             self._derive()
         if gone is not None:
-            logger.info("%s: cleared", code)
+            logger.log(logging.INFO if self._worth_telling(code, "cleared") else logging.DEBUG, "%s: cleared", code)
             self._tell(changed=True)
 
     def tick(self) -> None:
@@ -228,6 +231,14 @@ class Station:
 
     # --- inside ---------------------------------------------------------------------------------------------------------
 
+    def _worth_telling(self, code: str, what: str) -> bool:
+        """A condition that comes and goes is logged once a minute; state and alarms follow every change."""
+        now_ns = self._clock.monotonic_ns()
+        if now_ns - self._logged_ns.get((code, what), -REPEAT_LOG_NS) < REPEAT_LOG_NS:
+            return False
+        self._logged_ns[code, what] = now_ns
+        return True
+
     def _derive(self) -> bool:
         phase = self._progress
         if phase is not Phase.STOPPING:
@@ -240,7 +251,8 @@ class Station:
             return False
         if phase not in LEGAL[self._phase]:
             raise RuntimeError(f"station: {self._phase.name} -> {phase.name} is not a legal change")
-        logger.info("state %s -> %s", self._phase.name, phase.name)
+        told = self._worth_telling(self._phase.name, phase.name)
+        logger.log(logging.INFO if told else logging.DEBUG, "state %s -> %s", self._phase.name, phase.name)
         self._phase, self._since_us = phase, self._clock.utc_us()
         return True
 

@@ -36,8 +36,8 @@ class Tally:
 
     @property
     def escapes(self) -> int:
-        """Bad or unjudged parts that went through, whoever is to blame."""
-        return self.misses + self.unjudged + self.against_verdict
+        """Parts that went through without a valid PASS: what the line must never allow. A bad part with a PASS is a miss."""
+        return self.unjudged + self.against_verdict
 
 
 class PartBook:

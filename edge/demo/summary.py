@@ -112,7 +112,6 @@ def summarise(
         "verdicts": book.verdicts(),
         "escapes": tally.escapes,
         "escapes_by": {
-            "missed_by_model": tally.misses,
             "unjudged": tally.unjudged,
             "against_verdict": tally.against_verdict,
         },
@@ -150,8 +149,7 @@ def render(summary: dict[str, Any]) -> str:
         f"good parts     {good['passed']} passed, {good['false_rejects']} rejected by the model, "
         f"{good['lost']} ejected unjudged (commissioning, faults)",
         f"bad parts      {bad['rejected']} ejected, {bad['missed']} missed by the model",
-        f"escapes        {summary['escapes']} (missed {by['missed_by_model']}, unjudged {by['unjudged']}, "
-        f"against the verdict {by['against_verdict']})",
+        f"escapes        {summary['escapes']} (unjudged {by['unjudged']}, against the verdict {by['against_verdict']})",
         f"late           {summary['late']}",
         f"to the gate    {_times(summary['trigger_to_gate_ms'])} of {summary['line']['deadline_ms']:.0f} ms",
         f"inference      {_times(summary['infer_ms'])}, {summary['engine']}",

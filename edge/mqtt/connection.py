@@ -38,7 +38,9 @@ MAX_INCOMING_BYTES = 64 * 1024
 # mosquitto grants a client 20 messages in flight unless configured otherwise; more would be a protocol error.
 IN_FLIGHT = 16
 _V5, _V311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
+_TAKEN_OVER = "the broker accepts us and hangs up again and again"
 _REMEDIES = {
+    _TAKEN_OVER: "another client uses our name: is a second daemon running for this station?",
     "Bad user name or password": "check mqtt.user and its password file",
     "Not authorized": "give this user access in the broker's ACL, or check mqtt.user and its password file",
     "Session taken over": "another client uses our name: is a second daemon running for this station?",
@@ -205,21 +207,27 @@ class Connection:
     # --- the connection's thread ------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        backoff = FIRST_BACKOFF_S
+        backoff, brief = FIRST_BACKOFF_S, 0
         while not self._stop.is_set():
             began = time.monotonic()
             accepted, why = self._session()
             if self._stop.is_set():
                 return
-            self._why = why
+            if accepted and time.monotonic() - began > LAST_BACKOFF_S:
+                backoff, brief, self._logged = FIRST_BACKOFF_S, 0, ("", 0.0)
+            elif accepted:
+                brief += 1
+            # Not every broker says that it gave our name to somebody else (mosquitto 2.0.11 hangs up without a word).
+            self._why = why = _TAKEN_OVER if brief >= 3 else why
             self._tell_failure(why)
             self._tell_change(why)
-            if accepted and time.monotonic() - began > LAST_BACKOFF_S:
-                backoff = FIRST_BACKOFF_S
             if not accepted and self._broker.protocol == "auto":
                 self._switch_protocol(why)
             # Spread out, or all stations of a plant come back in the same millisecond.
-            if self._hurry.wait(backoff * random.uniform(0.7, 1.3)):
+            pause_s = backoff * random.uniform(0.7, 1.3)
+            if brief:
+                self._stop.wait(pause_s)  # no hurry: two of one name would throw each other out without a pause
+            elif self._hurry.wait(pause_s):
                 self._hurry.clear()
             backoff = min(2 * backoff, LAST_BACKOFF_S)
 
@@ -285,7 +293,6 @@ class Connection:
     def _accepted(self, client: paho.Client) -> None:
         self._client = client
         self.reconnects += 1
-        self._logged = ("", 0.0)
         level = min(self._level, logging.INFO)
         logger.log(level, "%s: connected to %s with MQTT %s", self._client_id, self._broker, self.protocol)
         with self._keeping:

@@ -371,6 +371,21 @@ def test_listeners_hear_changes_only():
     assert heard == [(Phase.WARMING, 0), (Phase.WARMING, 1), (Phase.FAULT, 1), (Phase.WARMING, 0), (Phase.RUNNING, 0)]
 
 
+def test_a_condition_that_comes_and_goes_is_logged_once_a_minute(caplog):
+    station, clock = armed_station()
+    caplog.clear()
+    caplog.set_level("INFO")
+    for _ in range(100):
+        station.raise_("broker", "warning", "gone", "start it")
+        station.clear("broker")
+    assert len(caplog.records) == 4, [record.message for record in caplog.records]
+    clock.forward(59_000)
+    station.checked(check("chk-2"), 3_600_000)
+    clock.forward(2_000)
+    station.raise_("broker", "warning", "gone", "start it")
+    assert [record.levelname for record in caplog.records[4:]].count("WARNING") == 1
+
+
 def test_reasons_are_bounded():
     station, _ = armed_station()
     for number in range(20):

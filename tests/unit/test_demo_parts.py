@@ -79,8 +79,8 @@ def test_the_text_shows_every_figure_that_is_bad_news():
         "parts": 9,
         "parts_per_s": 1.0,
         "verdicts": {"pass": 5, "reject": 4},
-        "escapes": 3,
-        "escapes_by": {"missed_by_model": 1, "unjudged": 1, "against_verdict": 1},
+        "escapes": 2,
+        "escapes_by": {"unjudged": 1, "against_verdict": 1},
         "late": 2,
         "trigger_to_gate_ms": None,
         "infer_ms": {"p50": 1.0, "p99": 2.0, "p999": 3.0, "n": 9},
@@ -98,7 +98,7 @@ def test_the_text_shows_every_figure_that_is_bad_news():
     }
     text = render(json.loads(json.dumps(summary)))
     for shown in (
-        "escapes        3 (missed 1, unjudged 1",
+        "escapes        2 (unjudged 1",
         "late           2",
         "part 4: logical/cap_mismatch",
         "kill-gate at 3.0 s",
