@@ -92,22 +92,6 @@ def _trunk(g: GraphBuilder, x: str, convs: tuple[Conv, ...], name: str) -> str:
     return x
 
 
-def quantized_convs(network: FusedNetwork) -> dict[str, tuple[str, Conv]]:
-    """The convolutions that may be quantized: by name, the activation point each reads and its weights."""
-    convs: dict[str, tuple[str, Conv]] = {}
-    for name, trunk in (("teacher", network.teacher), ("student", network.student)):
-        reads = INPUT_POINT
-        for i, conv in enumerate(trunk):
-            convs[f"{name}.{i}"] = (reads, conv)
-            reads = _hidden_point(name, i, len(trunk))
-    convs[ST_DIFFERENCE] = ("st.stacked", network.st)
-    if network.student_ae is None:
-        convs[AE_DIFFERENCE] = ("ae.stacked", network.ae)
-    else:
-        convs["student.ae"] = ("student.hidden", network.student_ae)
-    return convs
-
-
 def _hidden_point(name: str, i: int, layers: int) -> str:
     return f"{name}.hidden" if i == layers - 1 else f"{name}.{i}.out"
 

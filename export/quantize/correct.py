@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
+from edge.engine.base import INPUT_NAME
 from export.fuse.layers import Array, Conv
 from export.fuse.network import FusedNetwork
 from export.graph.builder import GraphBuilder
 from export.graph.detector import AE_DIFFERENCE, POOLED, ST_DIFFERENCE, write_graph
-from export.quantize.ranges import open_session, run_frame
 from export.quantize.scheme import Scheme
 
 _WATCHED = (ST_DIFFERENCE, AE_DIFFERENCE, POOLED)
@@ -52,10 +53,12 @@ def channel_means(model: ModelProto, tensors: Sequence[str], frames: NDArray[np.
     watched.CopyFrom(model)
     known = {output.name for output in watched.graph.output}
     watched.graph.output.extend(helper.make_tensor_value_info(t, TensorProto.FLOAT, None) for t in tensors if t not in known)
-    session = open_session(watched)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
     sums = [np.zeros(1)] * len(tensors)
     for frame in frames:
-        for i, value in enumerate(run_frame(session, tensors, frame)):
+        for i, value in enumerate(session.run(list(tensors), {INPUT_NAME: frame[None]})):
             sums[i] = sums[i] + value[0].reshape(value.shape[1], -1).mean(axis=1, dtype=np.float64)
     return [total / len(frames) for total in sums]
 
