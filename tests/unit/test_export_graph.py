@@ -1,0 +1,147 @@
+"""The fused graph gives the detector's numbers, and Q/DQ stands where INT8 kernels need it."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import numpy_helper
+
+from calibration.damage import damage_all
+from edge.engine.onnx_file import check_contract
+from export.certificate import auroc, certify
+from export.fuse.network import fuse
+from export.graph.builder import GraphBuilder
+from export.graph.detector import write_graph
+from export.quantize.plan import make_scheme
+from export.quantize.ranges import collect_ranges
+from export.quantize.units import to_integer_units
+from export.run_graph import build_engine, score_all
+from training.networks.detector import Detector, HeadInput
+from training.networks.pdn import PdnSize
+
+SIZE = 128
+
+
+def random_detector(pdn: PdnSize = PdnSize.SMALL, head: HeadInput = HeadInput.TEACHER) -> Detector:
+    """Random weights at He's scale, and constants that leave no pass without work."""
+    torch.manual_seed(0)
+    detector = Detector(pdn, SIZE, head).eval().requires_grad_(requires_grad=False)
+    for module in detector.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+            if module.bias is not None:
+                torch.nn.init.normal_(module.bias, std=0.05)
+    side = detector.side
+    root = torch.randn(384, 384) / 20
+    for name, value in {
+        "teacher_mean": torch.randn(384),
+        "teacher_std": torch.rand(384) + 0.5,
+        "cell_st": torch.rand(2, side, side) + 0.5,
+        "cell_ae": torch.rand(2, side, side) + 0.5,
+        "q_st": torch.tensor([2.0, 9.0]),
+        "q_ae": torch.tensor([1.0, 4.0]),
+        "head_mean": torch.randn(384),
+        "head_precision": root @ root.T,
+        "head_z": torch.tensor([5.0, 2.0]),
+        "fusion": torch.tensor([0.3, 0.5, 1.0, 0.2, 0.4, 0.7, 0.9]),
+    }.items():
+        getattr(detector, name).copy_(value)
+    return detector
+
+
+def frames(n: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n, SIZE, SIZE, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def quantized() -> tuple[Detector, onnx.ModelProto, onnx.ModelProto]:
+    """A detector, its float graph and its INT8 graph."""
+    detector = random_detector()
+    network = fuse(detector)
+    good = frames(2)
+    seen = collect_ranges(network, np.concatenate([good, np.stack([one.frame for one in damage_all(list(good), 2, 0)])]))
+    units, seen_in_units = to_integer_units(network, seen)
+    return detector, write_graph(network), write_graph(units, GraphBuilder(make_scheme(units, seen_in_units)))
+
+
+@pytest.mark.parametrize(
+    ("pdn", "head"), [(PdnSize.SMALL, HeadInput.TEACHER), (PdnSize.SMALL, HeadInput.STUDENT), (PdnSize.MEDIUM, HeadInput.TEACHER)]
+)
+def test_the_float_graph_gives_the_detectors_numbers(pdn, head):
+    detector = random_detector(pdn, head)
+    model = write_graph(fuse(detector))
+    onnx.checker.check_model(model, full_check=True)
+    frame = frames(1)
+    with torch.no_grad():
+        expected = [value.numpy() for value in detector(torch.from_numpy(frame))]
+    got = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"frame": frame})
+    for mine, theirs in zip(got, expected, strict=True):
+        assert np.abs(mine - theirs).max() <= 2e-5 * np.abs(theirs).max()
+
+
+def test_the_graphs_keep_the_contract_of_the_box(quantized):
+    _, plain, int8 = quantized
+    assert check_contract(plain.SerializeToString(), SIZE, "fp32").cells == 24
+    graph = check_contract(int8.SerializeToString(), SIZE, "int8")
+    assert graph.opset == 20
+    assert int8.ir_version == 10
+    assert 32 < graph.weight_peak <= 63
+
+
+def test_both_inputs_of_every_large_convolution_are_quantized_and_symmetric(quantized):
+    _, _, int8 = quantized
+    made_by = {output: node for node in int8.graph.node for output in node.output}
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in int8.graph.initializer}
+    large = [n for n in int8.graph.node if n.op_type == "Conv" and n.name.split(".")[0] in {"teacher", "student", "st", "ae"}]
+    assert len(large) == 8
+    for node in large:
+        source, weight = (made_by[name] for name in node.input[:2])
+        sources = [made_by[name] for name in source.input] if source.op_type == "Concat" else [source]
+        # Padding an integer map with zeros keeps it an integer map.
+        sources = [made_by[one.input[0]] if one.op_type == "Pad" else one for one in sources]
+        assert {one.op_type for one in [*sources, weight]} == {"DequantizeLinear"}, node.name
+        assert values[node.input[2]].dtype == np.float32
+    for node in int8.graph.node:
+        if node.op_type in {"QuantizeLinear", "DequantizeLinear"}:
+            zero = values[node.input[2]]
+            assert zero.dtype == np.int8
+            assert not zero.any()
+
+
+def test_nothing_is_quantized_behind_the_last_convolutions(quantized):
+    _, _, int8 = quantized
+    last = [node for node in int8.graph.node if node.op_type == "Conv" and "difference" in node.name]
+    assert len(last) == 2
+    for conv in last:
+        assert {node.op_type for node in int8.graph.node if conv.output[0] in node.input} == {"Mul"}
+
+
+def test_int8_scores_stay_near_float_and_both_engines_agree(quantized):
+    detector, _, int8 = quantized
+    some = frames(3)
+    with torch.no_grad():
+        expected = np.stack([detector(torch.from_numpy(frame[None]))[0].numpy() for frame in some])
+    rows = {}
+    for backend in ("openvino", "onnxruntime"):
+        with build_engine(int8, SIZE, "int8", backend, 1) as engine:
+            rows[backend] = score_all(engine, some, "scoring")
+    np.testing.assert_allclose(rows["onnxruntime"][:, 1:3], expected[:, 1:3], rtol=0.08, atol=0.02)
+    np.testing.assert_allclose(rows["openvino"], rows["onnxruntime"], rtol=0.03, atol=0.01)
+
+
+def test_auroc_counts_ties_as_half():
+    assert auroc(np.array([0.0, 1.0]), np.array([1.0, 2.0])) == 0.875
+
+
+def test_a_certificate_counts_flips_at_each_graphs_own_limit_and_says_why_it_refuses():
+    good, bad = np.linspace(0, 0.9, 100), np.linspace(1.1, 2, 100)
+    same = certify((good, bad), (2 * good, 2 * bad), (1.0, 2.0), (good, good), "fp32")
+    assert (same.flips, same.deviation_max, same.auroc) == (0, 0.0, 1.0)
+    assert not same.equal
+    assert "1,497" in same.why_not[0]
+    shifted = certify((good, bad), (good, bad - 0.5), (1.0, 1.0), (good, good), "fp32")
+    assert shifted.flips > 40
+    assert len(shifted.why_not) == 2
+    many = np.tile(good, 20)
+    assert certify((many, bad), (many, bad), (1.0, 1.0), (good, good), "fp32").equal
