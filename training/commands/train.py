@@ -1,7 +1,7 @@
 """Train a detector from pictures of good parts.
 
-onbelt train data/bottle --model dfsc-efficientad-s --out runs/bottle --size 128 --teacher teacher.safetensors
-onbelt train data/bottle --model efficientad-s --out runs/tiny --size 128 --teacher teacher.safetensors --steps 4
+onbelt train data/bottle --model dfsc-efficientad-s --out runs/bottle --size 128
+onbelt train data/bottle --model efficientad-s --out runs/tiny --size 128 --steps 4
 """
 
 from __future__ import annotations
@@ -26,12 +26,21 @@ def _positive(text: str) -> int:
     return value
 
 
+SHIPPED_TEACHER = Path(__file__).resolve().parents[1] / "data" / "teacher-pdn-s.safetensors"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.add_argument("data", type=Path, metavar="DATA", help="data set (train/good, ...) or a folder of good pictures")
     parser.add_argument("--model", choices=MODEL_NAMES, required=True, help="what to train")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run; must not hold a finished run")
-    parser.add_argument("--teacher", type=Path, required=True, metavar="FILE", help="teacher file, from `onbelt distill`")
+    parser.add_argument(
+        "--teacher",
+        type=Path,
+        default=SHIPPED_TEACHER,
+        metavar="FILE",
+        help="teacher file, from `onbelt distill` (default: the PDN-S that ships; see docs/teacher.md)",
+    )
     parser.add_argument(
         "--size", type=_size, default=256, help="side of the picture in pixels (default: %(default)s, the paper's)"
     )
