@@ -82,6 +82,7 @@ class Daemon:
         self.ledger = Ledger()
         self.done = threading.Event()
         self.crashed = ""
+        self.left_behind: list[str] = []
         self.view = LiveView() if config.page.enabled else None
         self.facts = Facts()
         self.trigger = trigger or build.make_trigger(config, clock)
@@ -304,6 +305,7 @@ class Daemon:
         for thread in threads:
             thread.join(max(0.0, (until_ns - self._clock.monotonic_ns()) / 1e9))
         hanging = [thread.name for thread in threads if thread.is_alive()]
+        self.left_behind += hanging
         if hanging:
             logger.warning("left behind: %s", ", ".join(hanging))
 

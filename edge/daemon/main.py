@@ -1,6 +1,7 @@
 """The daemon as a process: configuration in, signals, exit status out."""
 
 import logging
+import os
 import signal
 from pathlib import Path
 from types import FrameType
@@ -23,7 +24,7 @@ def run_daemon(path: Path) -> int:
     """Run until a signal or a crash.
 
     Returns:
-        0 after SIGTERM or SIGINT, 1 after a crash.
+        0 after SIGTERM or SIGINT, 1 after a crash. With a stage that hangs the process ends here, with 1.
 
     Raises:
         OnbeltError: something needed at start is missing; nothing was started.
@@ -47,6 +48,10 @@ def run_daemon(path: Path) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if daemon.left_behind:
+        # A thread inside a vendor's library would be torn down under it: end without the interpreter's own clean-up.
+        logging.shutdown()
+        os._exit(1)
     return 1 if daemon.crashed else 0
 
 

@@ -162,7 +162,7 @@ class Station:
     def warming(self) -> None:
         """The model is loaded; the self-check begins."""
         with self._lock:
-            self._progress = Phase.WARMING
+            self._advance(Phase.WARMING)
             changed = self._derive()
         self._tell(changed)
 
@@ -175,7 +175,7 @@ class Station:
             self._check = check
             self._check_from_ns = now_ns
             self._check_until_ns = now_ns + round(valid_ms * 1e6)
-            self._progress = Phase.RUNNING
+            self._advance(Phase.RUNNING)
             self._conditions.pop("check-expired", None)
             self._derive()
         self._tell(changed=True)
@@ -225,11 +225,15 @@ class Station:
     def stop(self) -> None:
         """The end begins; nothing follows."""
         with self._lock:
-            self._progress = Phase.STOPPING
+            self._advance(Phase.STOPPING)
             changed = self._derive()
         self._tell(changed)
 
     # --- inside ---------------------------------------------------------------------------------------------------------
+
+    def _advance(self, progress: Phase) -> None:
+        if self._progress is not Phase.STOPPING:  # the engine may finish its start while the end has begun
+            self._progress = progress
 
     def _worth_telling(self, code: str, what: str) -> bool:
         """A condition that comes and goes is logged once a minute; state and alarms follow every change."""

@@ -41,7 +41,9 @@ def test_a_hanging_engine_is_answered_for_in_time_and_left_behind_at_the_end(tmp
         assert until(lambda: ear.last("beat")["armed"] is False)
     finally:
         assert rig.stop() < 2.5
+        assert rig.daemon.left_behind == ["engine"]
         never.set()
+        assert until(lambda: not any(thread.name == "engine" and thread.is_alive() for thread in rig.daemon._threads))
 
 
 def test_a_stage_that_crashes_ends_the_daemon_disarmed(tmp_path, mosquitto, ear, caplog):

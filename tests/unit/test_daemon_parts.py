@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from edge.daemon.boot import new_boot
 from edge.daemon.clocksync import StepWatch, read_clock
@@ -404,18 +404,17 @@ class StationMachine(RuleBasedStateMachine):
         self.station = Station(self.clock)
         self.before = self.station.phase
         self.checked_until = 0
-        self.revoked = True
+        self.rounds = 0
+        self.stopped = False
         self.faults = set()
 
     @rule()
     def warm(self):
-        if self.station.phase is not Phase.STOPPING and self.checked_until == 0:
+        if self.checked_until == 0:
             self.station.warming()
 
     @rule(valid_ms=st.integers(1, 5000))
     def pass_check(self, valid_ms):
-        if self.station.phase in {Phase.STARTING, Phase.STOPPING}:
-            return
         self.station.warming() if self.checked_until == 0 else None
         self.station.checked(check(), valid_ms)
         self.checked_until = self.clock.now_ns + valid_ms * NS_PER_MS
@@ -436,6 +435,12 @@ class StationMachine(RuleBasedStateMachine):
         self.clock.forward(ms)
         self.station.tick()
 
+    @precondition(lambda self: self.stopped or self.rounds > 10)
+    @rule()
+    def stop(self):
+        self.station.stop()
+        self.stopped = True
+
     @rule()
     def revoke(self):
         self.station.revoke()
@@ -443,7 +448,9 @@ class StationMachine(RuleBasedStateMachine):
 
     @invariant()
     def legal(self):
+        self.rounds += 1
         phase = self.station.phase
+        assert (phase is Phase.STOPPING) == self.stopped
         # One rule may change twice (warming and checked): the way there must be legal in at most two steps.
         steps = {self.before} | LEGAL[self.before] | {far for near in LEGAL[self.before] for far in LEGAL[near]}
         assert phase in steps
@@ -453,6 +460,7 @@ class StationMachine(RuleBasedStateMachine):
     def armed_only_when_deserved(self):
         if self.station.armed:
             assert not self.faults
+            assert not self.stopped
             assert self.clock.now_ns < self.checked_until
             assert self.station.token()
         else:
