@@ -4,7 +4,6 @@ A production line keeps its key elsewhere and passes `--key`.
 """
 
 import logging
-import os
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -16,7 +15,8 @@ logger = logging.getLogger(__name__)
 
 def default_signing_key() -> Ed25519PrivateKey:
     """Load ~/.config/onbelt/signing.key, or make it and trust its public half on this machine."""
-    folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "onbelt"
+    # The folder `edge.bundle.signing.default_trust` looks in: a key made elsewhere would not be believed.
+    folder = Path.home() / ".config" / "onbelt"
     private = folder / "signing.key"
     if not private.exists():
         trusted = folder / "trusted"
