@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from training.damage import damaged_cells, paint_damage
 from training.errors import RecipeError
 from training.features import FeatureStore, jitter, to_input, version_of
 from training.losses import autoencoder_loss, hard_feature_loss, penalty_loss
-from training.networks.pdn import TEACHER_CHANNELS, Pdn
+from training.networks.pdn import TEACHER_CHANNELS
 from training.recipe import FastKnobs, PaperKnobs, RunConfig, rate_at
-from training.ridge import fit_last_convolution, layered_rates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -37,10 +37,6 @@ DIVERGED = 1e4
 """A loss no training comes back from: the targets have unit variance, so the worst of honest losses are some tens."""
 
 _FILL_BATCH = 8
-
-_FIT_PICTURES = 300
-_FIT_ROWS = 24_000
-"""Patches the student's last layer is fitted on: six equations for each of its 4,097 unknowns, 6 s on two cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +127,8 @@ class FastTrainer:
         self._mean_student = WeightMean(self._student, self._knobs.mean_decay)
         self._mean_autoencoder = WeightMean(self._autoencoder, self._knobs.mean_decay)
         decay = self._knobs.weight_decay
-        self._autoencoder_adam = torch.optim.Adam(
-            [{"params": list(self._autoencoder.parameters()), "share": 1.0}], weight_decay=decay
-        )
-        self._student_adam = torch.optim.Adam(layered_rates(self._student), weight_decay=decay)
+        self._autoencoder_adam = torch.optim.Adam(self._autoencoder.parameters(), weight_decay=decay)
+        self._student_adam = torch.optim.Adam(self._student.parameters(), betas=(0.9, 0.99), weight_decay=decay)
         versions = FeatureStore.versions_within(len(frames), self._knobs.versions, config.size, self._knobs.store_mib)
         self._teacher_store = self._fill(FeatureStore(len(frames), versions, config.size), detector.normalized_teacher)
         self._autoencoder_store: FeatureStore | None = None
@@ -169,7 +163,7 @@ class FastTrainer:
                 f"training diverged at step {self.step_number}: the loss is {loss.item():.3g}; lower the learning rate"
             )
         for group in adam.param_groups:
-            group["lr"] = rate * group["share"]
+            group["lr"] = rate
         adam.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), self._knobs.clip_norm)
@@ -198,29 +192,9 @@ class FastTrainer:
         return StepReport("autoencoder", knobs.autoencoder_steps, figures)
 
     def _begin_student(self) -> None:
-        """Stores what the settled auto-encoder says; before the student's first step, fits its last layer to both targets."""
+        """Stores what the settled auto-encoder says."""
         store = FeatureStore(len(self._frames), self._teacher_store.versions, self._config.size)
         self._autoencoder_store = self._fill(store, self._mean_autoencoder.network.eval())
-        if self.step_number == self._knobs.autoencoder_steps and self._knobs.fit_first:
-            self._fit_student(self._student, 0x66)
-            self._mean_student.network.load_state_dict(self._student.state_dict())
-
-    def _fit_student(self, student: Pdn, purpose: int) -> None:
-        """Fits a student's last layer in closed form on one version of every picture."""
-        assert self._autoencoder_store is not None
-        stores = (self._teacher_store, self._autoencoder_store)
-        rng = np.random.default_rng([self._config.seed, purpose])
-
-        def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-            order = rng.permutation(len(self._frames))[:_FIT_PICTURES]
-            for start in range(0, len(order), _FILL_BATCH):
-                some = order[start : start + _FILL_BATCH]
-                chosen = [(int(i), int(rng.integers(0, self._teacher_store.versions))) for i in some]
-                yield self._input(chosen), torch.cat([store.get(chosen, self._device) for store in stores], dim=1)
-
-        positions = max(1, _FIT_ROWS // min(len(self._frames), _FIT_PICTURES))
-        generator = torch.Generator().manual_seed(self._config.seed)
-        fit_last_convolution(student, batches(), positions=positions, generator=generator)
 
     def _student_step(self) -> StepReport:
         knobs = self._knobs
@@ -229,8 +203,11 @@ class FastTrainer:
         assert self._autoencoder_store is not None
         step = self.step_number - knobs.autoencoder_steps
         chosen, x, rng = self._draw(knobs.student_batch)
+        x, cells = self._paint(chosen, x, rng)
         student = self._student(x)
-        st = hard_feature_loss(self._teacher_store.get(chosen, self._device), student[:, :TEACHER_CHANNELS], knobs.hard_quantile)
+        # The teacher's vectors of the undamaged part, moved away where damage is painted: there T - S must be large.
+        target = self._teacher_store.get(chosen, self._device) + knobs.damage_margin * cells[:, None]
+        st = hard_feature_loss(target, student[:, :TEACHER_CHANNELS], knobs.hard_quantile)
         sa = (self._autoencoder_store.get(chosen, self._device) - student[:, TEACHER_CHANNELS:]).square().mean()
         loss = st + sa
         figures = {"hard": st.item(), "d_sa": sa.item()}
@@ -242,6 +219,22 @@ class FastTrainer:
         self._descend(self._student_adam, self._student, loss, rate_at(step, knobs.steps, knobs, knobs.student_rate))
         self._mean_student.update(self._student, step)
         return StepReport("student", self.steps, figures)
+
+    def _paint(
+        self, chosen: list[tuple[int, int]], x: torch.Tensor, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Paints damage on a share of the pictures: what the student sees (N, 3, S, S), and damaged cells (N, n, n) in 0 to 1."""
+        size = self._config.size
+        changed = np.zeros((len(chosen), size, size), bool)
+        painted = []
+        for place, (index, version) in enumerate(chosen):
+            frame = version_of(self._frames, index, version, self._config.seed)
+            if rng.random() < self._knobs.damage_share:
+                frame, changed[place] = paint_damage(frame, self._natural, rng)
+            painted.append(frame)
+        if changed.any():
+            x = to_input(np.stack(painted), self._device)
+        return x, damaged_cells(changed).to(self._device)
 
     def state(self) -> dict[str, Any]:
         """See `Trainer`."""

@@ -1,6 +1,7 @@
-"""Local structural defects: scratch, crack, stain, chip, dent; 1 to 4 % of the part's area, of low to medium contrast.
+"""Local structural defects: scratch, crack, stain, chip, dent; 1 to 4 % of the part's area.
 
-Each is drawn over the finished part and clipped to it; the truth mask is where it was drawn.
+Each is drawn over the finished part and clipped to it; the truth mask is where it was drawn. A part that is called defective shows
+it: where the outline cuts a defect off, or the material under it has its colour (a crack on black), it is drawn again elsewhere.
 """
 
 from collections.abc import Callable
@@ -15,14 +16,13 @@ from edge.belt.texture import tile
 
 DEFECTS = ("scratch", "crack", "stain", "chip", "dent")
 MASK_LEVEL = 0.35  # opacity from which a pixel counts as defective
-LEAST_AREA = 0.004  # share of the part's area that must show: half of what the smallest defect takes on open ground
+LEAST_AREA = 0.004  # share of the part's area that must show: half of what the smallest defect takes
+LEAST_CHANGE = 0.16  # of full brightness, in one channel: a pixel changed by less does not count as showing
 ATTEMPTS = 24
 
 
 def draw_defect(canvas: Canvas, pose: Pose, surfaces: tuple[Surface, ...], name: str, dice: Dice, area: float) -> None:
     """Draw one structural defect.
-
-    Where the part's outline would cut nearly all of it off, it is drawn again elsewhere: a part called defective must show it.
 
     Args:
         canvas: the finished part; its `part` coverage clips the defect and its `mask` receives it.
@@ -34,20 +34,25 @@ def draw_defect(canvas: Canvas, pose: Pose, surfaces: tuple[Surface, ...], name:
     """
     enough = LEAST_AREA * area * canvas.unit * canvas.unit
     before = canvas.rgb.copy()
+    best, shown = (before, canvas.mask.copy()), -1
     for attempt in range(ATTEMPTS):
         own = dice.fork("again", attempt) if attempt else dice
         surface = own.pick(surfaces)
         u = surface.u + own.uniform(-surface.half_u, surface.half_u)
         v = surface.v + own.uniform(-surface.half_v, surface.half_v)
         size = area * own.steep(0.01, 0.04)
-        strength = own.uniform(0.55, 1.0)
+        strength = own.uniform(0.7, 1.0)
         place = pose.at(u, v, own.uniform(0.0, 360.0))
         _DRAWERS[name](canvas, place, own, size, strength)
-        if np.count_nonzero(canvas.mask) >= enough:
-            return
-        if attempt < ATTEMPTS - 1:
-            canvas.rgb[:] = before
-            canvas.mask[:] = 0.0
+        changed = np.abs(canvas.rgb - before).max(axis=0) >= LEAST_CHANGE
+        shows = np.count_nonzero(changed & (canvas.mask > 0))
+        if shows > shown:
+            best, shown = (canvas.rgb.copy(), canvas.mask.copy()), shows
+        if shown >= enough:
+            break
+        canvas.rgb[:] = before
+        canvas.mask[:] = 0.0
+    canvas.rgb[:], canvas.mask[:] = best
 
 
 def _finish(canvas: Canvas, window: Window, alpha: Plane) -> Plane:
@@ -150,7 +155,7 @@ def _stain(canvas: Canvas, pose: Pose, dice: Dice, size: float, strength: float)
     if _bright(canvas, window) < 0.3:
         tone = (0.62, 0.58, 0.50)
     rim = np.clip(np.float32(1) - np.abs(away + np.float32(1.5)) / np.float32(3.0), 0, 1)
-    canvas.paint(window, alpha * (np.float32(0.42 * strength) + np.float32(0.2 * strength) * rim), tone)
+    canvas.paint(window, alpha * (np.float32(0.6 * strength) + np.float32(0.2 * strength) * rim), tone)
 
 
 def _chip(canvas: Canvas, pose: Pose, dice: Dice, size: float, strength: float) -> None:
@@ -172,7 +177,7 @@ def _chip(canvas: Canvas, pose: Pose, dice: Dice, size: float, strength: float) 
     edge = np.clip(np.float32(1) + away / np.float32(3.5), 0, 1)
     tone = 0.36 if _bright(canvas, window) > 0.5 else 0.62
     shade = np.float32(1) + facet - np.float32(0.6) * edge * lit
-    canvas.paint(window, alpha * np.float32(0.35 + 0.4 * strength), (tone, tone * 0.97, tone * 0.92), shade)
+    canvas.paint(window, alpha * np.float32(0.45 + 0.4 * strength), (tone, tone * 0.97, tone * 0.92), shade)
 
 
 def _dent(canvas: Canvas, pose: Pose, dice: Dice, size: float, strength: float) -> None:

@@ -71,7 +71,7 @@ PRODUCTS: dict[str, Product] = {
             },
             24_000.0,
             harness.draw,
-            version=2,
+            version=3,
         ),
         Product(
             "tray",
@@ -79,6 +79,7 @@ PRODUCTS: dict[str, Product] = {
             {"piece_missing": 1.0, "piece_extra": 1.0, "piece_wrong_place": 0.5, "pieces_swapped": 0.5, "piece_wrong_type": 1.0},
             37_000.0,
             tray.draw,
+            version=2,
         ),
         Product(
             "vials",
@@ -86,6 +87,7 @@ PRODUCTS: dict[str, Product] = {
             {"cap_mismatch": 1.0, "label_mismatch": 1.0, "label_misplaced": 0.5, "vial_missing": 1.0, "vial_reversed": 0.5},
             41_000.0,
             vials.draw,
+            version=2,
         ),
     )
 }
