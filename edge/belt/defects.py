@@ -1,7 +1,7 @@
 """Local structural defects: scratch, crack, stain, chip, dent; 1 to 4 % of the part's area.
 
-Each is drawn over the finished part and clipped to it; the truth mask is where it was drawn. A part that is called defective shows
-it: where the outline cuts a defect off, or the material under it has its colour (a crack on black), it is drawn again elsewhere.
+Each is drawn over the finished part and clipped to it; the truth mask is where it was drawn. A part that is called defective
+shows it: where the outline cuts a defect off, or the material has its colour (a crack on black), it is drawn again elsewhere.
 """
 
 from collections.abc import Callable
