@@ -28,6 +28,7 @@ from export.fuse.network import fuse
 from export.graph.builder import GraphBuilder
 from export.graph.detector import write_graph
 from export.pack import golden_members, write_bundle
+from export.quantize.covariance import collect_covariances
 from export.quantize.plan import make_scheme
 from export.quantize.ranges import collect_ranges
 from export.quantize.units import to_integer_units
@@ -39,9 +40,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RANGE_PICTURES = 48
-CERTIFICATE_DAMAGED = 150
-CERTIFICATE_GOOD = 300
-AGREEMENT_PICTURES = 24
+CERTIFICATE_DAMAGED = 900
+AGREEMENT_PICTURES = 120
 GOLDEN_GOOD, GOLDEN_DAMAGED = 2, 2
 BUDGET_HEADROOM = 3.0
 """The budget is this many times the p99 here: boxes are slower than export machines, and a model that needs more is wrong."""
@@ -110,9 +110,11 @@ def export_run(
         good = train[:: max(1, len(train) // RANGE_PICTURES)][:RANGE_PICTURES]
         damaged = np.stack([one.frame for one in damage_all(list(good), RANGE_PICTURES, seed=1)])
         logger.info("measuring activation ranges on %d good and %d damaged pictures", len(good), len(damaged))
-        seen = collect_ranges(network, np.concatenate([good, damaged]))
-        units, seen_in_units = to_integer_units(network, seen)
-        shipped = write_graph(units, GraphBuilder(make_scheme(units, seen_in_units, request.weight_levels)))
+        shown = np.concatenate([good, damaged])
+        units, seen = to_integer_units(network, collect_ranges(network, shown))
+        logger.info("measuring how the inputs of each convolution vary together, then rounding its weights")
+        scheme = make_scheme(units, seen, collect_covariances(units, shown), request.weight_levels)
+        shipped = write_graph(units, GraphBuilder(scheme))
 
     size = network.size
     with build_engine(shipped, size, request.precision, "openvino") as engine:

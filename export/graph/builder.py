@@ -91,7 +91,9 @@ class GraphBuilder:
         """
         bias = conv.bias - (self.shift(writes) if writes is not None else 0.0)
         if self.scheme is not None and reads in self.scheme.points:
-            integers = quantize_conv(replace(conv, bias=bias), self.scheme.points[reads], self.scheme.weight_levels)
+            integers = quantize_conv(
+                replace(conv, bias=bias), self.scheme.points[reads], self.scheme.weight_levels, self.scheme.covariances[name]
+            )
             bias = integers.bias
             inputs = [
                 self.constant(f"{name}.weight", integers.weight),

@@ -92,6 +92,22 @@ def _trunk(g: GraphBuilder, x: str, convs: tuple[Conv, ...], name: str) -> str:
     return x
 
 
+def quantized_convs(network: FusedNetwork) -> dict[str, tuple[str, Conv]]:
+    """The convolutions that may be quantized: by name, the activation point each reads and its weights."""
+    convs: dict[str, tuple[str, Conv]] = {}
+    for name, trunk in (("teacher", network.teacher), ("student", network.student)):
+        reads = INPUT_POINT
+        for i, conv in enumerate(trunk):
+            convs[f"{name}.{i}"] = (reads, conv)
+            reads = _hidden_point(name, i, len(trunk))
+    convs[ST_DIFFERENCE] = ("st.stacked", network.st)
+    if network.student_ae is None:
+        convs[AE_DIFFERENCE] = ("ae.stacked", network.ae)
+    else:
+        convs["student.ae"] = ("student.hidden", network.student_ae)
+    return convs
+
+
 def _hidden_point(name: str, i: int, layers: int) -> str:
     return f"{name}.hidden" if i == layers - 1 else f"{name}.{i}.out"
 
@@ -143,7 +159,7 @@ def _head(g: GraphBuilder, hidden: str, network: FusedNetwork, cells: int) -> st
 
     Window means are two products with a matrix of ones: OpenVINO 2026.4 gives the average pooling of an INT8 map in INT8, rounded
     (off by 0.5 where the head needs four digits). They are taken relative to what the map is on average, so that neither the
-    shift nor the rounding of the matrix, which an INT8 graph holds in half precision, touches the small differences that count.
+    shift nor the rounding of the matrix touches the small differences that count.
     """
     head = network.head
     point = f"{head.branch}.hidden"
@@ -157,20 +173,44 @@ def _head(g: GraphBuilder, hidden: str, network: FusedNetwork, cells: int) -> st
     )
     rows = g.node("MatMul", [g.constant("head.rows", means.astype(np.float32)), shifted], "head.row_means")
     windows = g.node("MatMul", [rows, g.constant("head.columns", means.T.astype(np.float32))], "head.windows")
-    flat = g.node("Reshape", [windows, g.constant("head.flat_shape", np.array([1, channels * kernel**2], np.int64))], "head.flat")
-    matrix = head.conv.weight.reshape(head.conv.weight.shape[0], -1).T
-    scale = np.abs(matrix).max(axis=0)
-    scale = np.where(scale > 0, scale, 1.0)
-    product = g.node("MatMul", [flat, g.weight("head.matrix", matrix / scale)], "head.product")
-    rescaled = g.node("Mul", [product, g.constant("head.matrix_scale", scale.astype(np.float32)[None, :])], "head.rescaled")
+    flat = g.node("Reshape", [windows, g.constant("head.flat_shape", np.array([channels * kernel**2, 1], np.int64))], "head.flat")
+    product = g.node("MatMul", [_head_matrix(g, network), flat], "head.product")
+    row = g.node("Reshape", [product, g.constant("head.row_shape", np.array([1, -1], np.int64))], "head.row")
     bias = head.conv.bias + head.conv.weight.sum(axis=(2, 3)) @ centre
-    v = g.node("Add", [rescaled, g.constant("head.bias", bias.astype(np.float32)[None, :])], POOLED)
+    v = g.node("Add", [row, g.constant("head.bias", bias.astype(np.float32)[None, :])], POOLED)
     weighted = g.node("MatMul", [v, g.constant("head.precision", head.precision.astype(np.float32))], "head.weighted")
     axes = g.constant("head.axes", np.array([1], np.int64))
     square = g.node("ReduceSum", [g.node("Mul", [weighted, v], "head.products"), axes], "head.square", keepdims=0)
     distance = g.node("Sqrt", [g.node("Relu", [square], "head.square_positive")], "head.distance")
     shifted = g.node("Sub", [distance, g.constant("head.center", np.array([head.center], np.float32))], "head.shifted")
     return g.node("Div", [shifted, g.constant("head.scale", np.array([head.scale], np.float32))], "head.z")
+
+
+def _head_matrix(g: GraphBuilder, network: FusedNetwork) -> str:
+    """The head's (384, hidden * k * k) matrix.
+
+    An INT8 graph holds it already, as the teacher's or the student's columns of the difference: reading them again spares the
+    largest float weight (3.1 MB in half precision).
+    """
+    weight = network.head.conv.weight
+    if not g.quantizes("st.stacked"):
+        return g.constant("head.matrix", weight.reshape(len(weight), -1).astype(np.float32))
+    student = network.head.branch == "student"
+    first = network.st.weight.shape[1] - weight.shape[1] if student else 0
+    bounds = [
+        g.constant(f"head.columns_{name}", np.array([value], np.int64))
+        for name, value in (("from", first), ("to", first + weight.shape[1]), ("axis", 1))
+    ]
+    wide = g.node("Cast", [f"{ST_DIFFERENCE}.weight"], "head.integers", to=TensorProto.FLOAT)
+    columns = g.node("Slice", [wide, *bounds], "head.sliced")
+    flat = g.node(
+        "Reshape", [columns, g.constant("head.matrix_shape", np.array([len(weight), -1], np.int64))], "head.integers_flat"
+    )
+    scale = g.node(
+        "Reshape", [f"{ST_DIFFERENCE}.weight_scale", g.constant("head.scale_shape", np.array([-1, 1], np.int64))], "head.signless"
+    )
+    sign = g.constant("head.sign", np.float32(-1.0 if student else 1.0))
+    return g.node("Mul", [flat, g.node("Mul", [scale, sign], "head.signed")], "head.matrix")
 
 
 def _scores(g: GraphBuilder, map_st: str, map_ae: str, z_global: str, network: FusedNetwork) -> None:

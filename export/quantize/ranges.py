@@ -4,12 +4,13 @@ Good parts alone would clip exactly the activations by which a defect is seen. T
 same reason, and stretched by a headroom.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+from onnx import ModelProto
 
 from edge.engine.base import INPUT_NAME
 from export.fuse.layers import Array
@@ -51,22 +52,15 @@ def collect_ranges(network: FusedNetwork, frames: NDArray[np.uint8]) -> dict[str
     if not len(frames):
         raise ValueError("expected pictures to measure activation ranges on, got none")
     builder = GraphBuilder()
-    model = write_graph(network, builder, taps=True)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = open_session(write_graph(network, builder, taps=True))
     tensors = list(dict.fromkeys(builder.points.values()))
-    seen = dict.fromkeys(tensors, (0.0, np.zeros(0), np.zeros(0)))
+    seen = dict.fromkeys(tensors, (0.0, np.zeros(1), np.zeros(1)))
     for frame in frames:
-        for name, value in zip(tensors, session.run(tensors, {INPUT_NAME: frame[None]}), strict=True):
+        for name, value in zip(tensors, run_frame(session, tensors, frame), strict=True):
             peak, first, second = seen[name]
-            channels = value[0].reshape(value.shape[1], -1).astype(np.float64)
-            moments = channels.mean(axis=1), (channels * channels).mean(axis=1)
-            seen[name] = (
-                max(peak, float(np.abs(channels).max())),
-                first + moments[0] if first.size else moments[0],
-                second + moments[1] if second.size else moments[1],
-            )
+            channels = value[0].reshape(value.shape[1], -1)
+            mean, square = channels.mean(axis=1, dtype=np.float64), np.square(channels).mean(axis=1, dtype=np.float64)
+            seen[name] = max(peak, float(np.abs(channels).max())), first + mean, second + square
     activations = {}
     for point, name in builder.points.items():
         peak, first, second = seen[name]
@@ -78,3 +72,18 @@ def collect_ranges(network: FusedNetwork, frames: NDArray[np.uint8]) -> dict[str
 def reach(activations: Mapping[str, Activation], point: str) -> float:
     """Largest |value| to be provided for, headroom included; 1 where nothing was ever above 0."""
     return activations[point].amax * HEADROOM or 1.0
+
+
+def open_session(model: ModelProto) -> onnxruntime.InferenceSession:
+    """Load a graph of ours into ONNX Runtime."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def run_frame(
+    session: onnxruntime.InferenceSession, tensors: Sequence[str], frame: NDArray[np.uint8]
+) -> list[NDArray[np.float32]]:
+    """Run one frame, (size, size, 3) uint8, and return the tensors asked for."""
+    values: list[NDArray[np.float32]] = session.run(list(tensors), {INPUT_NAME: frame[None]})
+    return values

@@ -12,12 +12,13 @@ correction", ICCV 2019, section 4.2, with measured means).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from export.fuse.layers import Array, Conv
+from export.quantize.rounding import Covariance, choose_scales, round_weight
 
 LOWEST, HIGHEST = -128, 127
 """Integers of an activation."""
@@ -30,7 +31,6 @@ and by up to 29,745 counts, with 63 it is exact to the last bit. ONNX Runtime co
 both cases."""
 
 FULL_WEIGHT_LEVELS = 127
-_CLIPS = np.linspace(1.0, 0.6, 17)  # how far a channel's largest weights may be cut to round all others more finely
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +59,12 @@ class Scheme:
 
     Attributes:
         points: the quantized activations by name; one without an entry stays in float, and so does the convolution it feeds.
+        covariances: of the inputs of each quantized convolution, by its name.
         weight_levels: largest integer of a weight.
     """
 
     points: Mapping[str, Point]
+    covariances: Mapping[str, tuple[Covariance, ...]] = field(default_factory=dict)
     weight_levels: int = SAFE_WEIGHT_LEVELS
 
 
@@ -79,55 +81,7 @@ class IntegerConv:
     bias: Array
 
 
-def quantize_weight(weight: Array, levels: int, importance: Array | None = None) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Round a weight to integers, one scale per output channel.
-
-    Neighbouring inputs of one channel are alike, so it matters little how each tap of a kernel is rounded and much what their
-    sum is off by. Each tap's rounding error is therefore handed to the next tap of the same kernel, as when grey is dithered to
-    black and white. Measured on a distilled PDN-S at 7 bits, layer by layer: the output's signal-to-noise ratio rises from
-    39-47 dB to 44-51 dB, which is what an eighth bit would bring.
-
-    Args:
-        weight: (out, in, kh, kw).
-        levels: largest integer used.
-        importance: (in,) weight of each input channel's error: the variance of what it carries. None counts all alike.
-
-    Returns:
-        (out, in, kh, kw) int8 in [-levels, levels] and (out,) float32 scales: of the candidates, each from a smaller share of
-        the channel's largest weight, the one of least squared error. A channel of zeros gets scale 1.
-    """
-    outputs, inputs = weight.shape[:2]
-    kernels = weight.reshape(outputs, inputs, -1)[:, :, _serpentine(*weight.shape[2:])]
-    each = np.ones(inputs) if importance is None or not importance.any() else importance
-    amax = np.abs(kernels).max(axis=(1, 2))
-    best_scale = np.where(amax > 0, amax / levels, 1.0).astype(np.float32)
-    best_error = np.full(outputs, np.inf)
-    for clip in _CLIPS:
-        scale = np.where(amax > 0, clip * amax / levels, 1.0).astype(np.float32)
-        held = np.clip(np.rint(kernels / scale[:, None, None]), -levels, levels) * scale[:, None, None]
-        error = ((kernels - held) ** 2).sum(axis=2) @ each
-        best_scale = np.where(error < best_error, scale, best_scale)
-        best_error = np.minimum(error, best_error)
-    rounded = np.empty_like(kernels)
-    carried = np.zeros((outputs, inputs))
-    for tap in range(kernels.shape[2]):
-        wanted = kernels[:, :, tap] / best_scale[:, None].astype(np.float64) + carried
-        rounded[:, :, tap] = np.clip(np.rint(wanted), -levels, levels)
-        # A weight that was cut at the end of the range would hand on more than a rounding error: its neighbours keep theirs.
-        carried = np.clip(wanted - rounded[:, :, tap], -0.5, 0.5)
-    unsorted = np.empty_like(rounded)
-    unsorted[:, :, _serpentine(*weight.shape[2:])] = rounded
-    return unsorted.reshape(weight.shape).astype(np.int8), best_scale
-
-
-def _serpentine(rows: int, columns: int) -> list[int]:
-    """Taps of a kernel row by row, every other row backwards, so that each is a neighbour of the one before."""
-    return [
-        row * columns + (column if row % 2 == 0 else columns - 1 - column) for row in range(rows) for column in range(columns)
-    ]
-
-
-def quantize_conv(conv: Conv, point: Point, levels: int) -> IntegerConv:
+def quantize_conv(conv: Conv, point: Point, levels: int, covariances: tuple[Covariance, ...]) -> IntegerConv:
     """Give integer weights, and the bias that takes up the input's shift and the mean of the rounding's error.
 
     The bias is a whole number of the accumulator's unit, the input's step times the channel's scale.
@@ -137,7 +91,8 @@ def quantize_conv(conv: Conv, point: Point, levels: int) -> IntegerConv:
     """
     if any(conv.padding) and point.shift.any():
         raise ValueError(f"expected an unpadded convolution behind a shifted activation, got padding {conv.padding}")
-    weight, scale = quantize_weight(conv.weight, levels, point.variance)
+    scale = choose_scales(conv.weight, levels, point.variance)
+    weight = round_weight(conv.weight, scale, levels, covariances)
     held = weight.astype(np.float64) * scale.astype(np.float64)[:, None, None, None]
     bias = conv.bias + held.sum(axis=(2, 3)) @ point.shift + (conv.weight - held).sum(axis=(2, 3)) @ point.mean
     # ONNX Runtime rounds float biases to the accumulator's unit and OpenVINO does not: rounded here, both compute the same.

@@ -13,6 +13,7 @@ from export.certificate import auroc, certify
 from export.fuse.network import fuse
 from export.graph.builder import GraphBuilder
 from export.graph.detector import write_graph
+from export.quantize.covariance import collect_covariances
 from export.quantize.plan import make_scheme
 from export.quantize.ranges import collect_ranges
 from export.quantize.units import to_integer_units
@@ -60,9 +61,10 @@ def quantized() -> tuple[Detector, onnx.ModelProto, onnx.ModelProto]:
     detector = random_detector()
     network = fuse(detector)
     good = frames(2)
-    seen = collect_ranges(network, np.concatenate([good, np.stack([one.frame for one in damage_all(list(good), 2, 0)])]))
-    units, seen_in_units = to_integer_units(network, seen)
-    return detector, write_graph(network), write_graph(units, GraphBuilder(make_scheme(units, seen_in_units)))
+    shown = np.concatenate([good, np.stack([one.frame for one in damage_all(list(good), 2, 0)])])
+    units, seen = to_integer_units(network, collect_ranges(network, shown))
+    scheme = make_scheme(units, seen, collect_covariances(units, shown))
+    return detector, write_graph(network), write_graph(units, GraphBuilder(scheme))
 
 
 @pytest.mark.parametrize(
