@@ -12,7 +12,7 @@ from edge.errors import BundleError, ConfigError, DataError, PictureError, Signa
 from tests.support.bundles import SIZE, bad_frame, good_frame, make_tiny_bundle
 from training.datasets import open_dataset
 from training.evaluate import evaluate, leaked_pictures, to_json
-from training.evaluate.baseline import colour_auroc
+from training.evaluate.baseline import colour_auroc, untrained_auroc
 
 MIDDLE = slice(SIZE // 2 - 4, SIZE // 2 + 4)  # where `bad_frame` puts its patch
 
@@ -194,6 +194,29 @@ def test_colour_alone_solves_tinted_parts_and_not_moved_ones(tmp_path):
     assert colour_auroc(open_dataset(tmp_path / "data")) == pytest.approx(0.5, abs=0.25)
 
 
+def test_an_untrained_network_sees_a_change_of_colour_and_not_of_place(tmp_path, capsys):
+    rng = np.random.default_rng(8)
+
+    def part(column: int, colour: int) -> np.ndarray:
+        frame = rng.integers(90, 110, (128, 128, 3), dtype=np.uint8)
+        frame[56:72, column : column + 16, 0] = colour
+        return frame
+
+    for i in range(12):
+        for place, column, colour in (
+            ("train/good", 40, 200), ("test/good", 40, 200), ("test/moved", 72, 200), ("test/other_colour", 40, 30),
+        ):  # fmt: skip
+            save(tmp_path / f"data/{place}/{i}.png", part(column, colour))
+    areas = untrained_auroc(open_dataset(tmp_path / "data"), 128)
+    assert areas.keys() == {"moved", "other_colour"}
+    assert areas["other_colour"] > 0.95
+    assert areas["moved"] < 0.85
+
+    shutil.rmtree(tmp_path / "data/test/good")
+    with pytest.raises(DataError, match="good and bad test pictures"):
+        untrained_auroc(open_dataset(tmp_path / "data"), 128)
+
+
 def test_what_cannot_be_evaluated_is_refused(bundle, loco, tmp_path):
     path, trust, _ = bundle
     with pytest.raises(SignatureError):
@@ -231,6 +254,17 @@ def test_command_prints_a_table_for_people(bundle, loco, capsys):
     for words in ("13 pictures: 7 good, 6 bad", "structural_anomalies", "0.952", "false rejects: 1 of 7", "cause right for 100%"):
         assert words in out.out
     assert max(map(len, out.out.splitlines())) <= 120
+
+
+def test_command_prints_the_baseline_beside_the_figures(bundle, loco, capsys):
+    path, _, trust_folder = bundle
+    assert SIZE >= 64
+    code, out = run_cli(capsys, path, loco, "--trust", trust_folder, "--baselines", "--json")
+    assert code == 0
+    areas = json.loads(out.out)["untrained_image_auroc"]
+    assert areas.keys() == {"logical_anomalies", "structural_anomalies"}
+    code, out = run_cli(capsys, path, loco, "--trust", trust_folder, "--baselines")
+    assert f"{areas['logical_anomalies']:.3f} on logical_anomalies" in out.out
 
 
 def test_command_warns_of_leaked_pictures(bundle, loco, capsys):

@@ -28,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="who computes: openvino or onnxruntime for a bundle, torch for a run (default: auto, the box's choice)",
     )
     parser.add_argument(
+        "--baselines",
+        action="store_true",
+        help="also say what an untrained random network with a pooled head reaches on the same pictures (needs torch)",
+    )
+    parser.add_argument(
         "--trust",
         type=Path,
         action="append",
@@ -43,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from training.evaluate.text import to_text
 
     trust = TrustStore.from_folders(args.trust) if args.trust else default_trust()
-    evaluation = evaluate(args.model, args.data, engine=args.engine, trust=trust)
+    evaluation = evaluate(args.model, args.data, engine=args.engine, trust=trust, baselines=args.baselines)
     figures = to_json(evaluation)
     if args.report is not None:
         from training.report import write_report

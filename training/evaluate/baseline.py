@@ -1,4 +1,4 @@
-"""What averages of colour alone reach: the floor any model has to clear on a data set.
+"""What averages of colour and an untrained network reach: the floors any model has to clear on a data set.
 
 A data set that a ruler of average colours solves proves nothing about the model that solves it too. The ruler sees the means
 of 8 x 8 cells and the mean and spread of each channel, and asks how many standard deviations of the good training parts a
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.errors import DataError
 from training.datasets import GOOD, Dataset, Item, load_frames
 from training.metrics import auroc
 
@@ -45,3 +46,33 @@ def colour_auroc(data: Dataset) -> float | None:
     if not data.train or not data.test:
         return None
     return auroc(colour_scores(data.train, data.test), [item.type != GOOD for item in data.test])
+
+
+def untrained_auroc(data: Dataset, size: int) -> dict[str, float]:
+    """Image AUROC, type by type, of an untrained random PDN whose pooled vectors feed a Mahalanobis head (seed 0, needs torch).
+
+    Args:
+        data: a data set with training and test pictures.
+        size: side of the model's input in pixels.
+
+    Raises:
+        DataError: no training pictures, or no good or bad ones to test on.
+    """
+    from training.baselines import RandomPdn  # torch only where this is asked for
+
+    good = [item for item in data.test if item.type == GOOD]
+    types = sorted({item.type for item in data.test} - {GOOD})
+    if not data.train or not good or not types:
+        raise DataError(
+            f"{data.root}: expected training pictures, and good and bad test pictures, for the baseline; "
+            f"got {len(data.train)}, {len(good)} and {len(data.test) - len(good)}"
+        )
+    network = RandomPdn(load_frames(data.train, size))
+    usual = network.score(load_frames(good, size))
+    areas = {}
+    for kind in types:
+        scores = network.score(load_frames([item for item in data.test if item.type == kind], size))
+        area = auroc(np.concatenate([usual, scores]), [False] * len(usual) + [True] * len(scores))
+        assert area is not None  # both classes are there
+        areas[kind] = area
+    return areas

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -100,6 +100,7 @@ class Evaluation:
         false_rejects: good parts above the limit. false_reject_interval: 95 % for their share.
         causes: whether causes were right; None where no type tells the cause.
         baseline_auroc: what averages of colour reach on the same pictures.
+        untrained: type -> what an untrained random network reaches on it; empty where nobody asked.
         leaked: test pictures that are byte for byte among the training or validation pictures.
         provenance: where the model comes from, label -> text. warnings: what its maker warned of.
     """
@@ -121,6 +122,7 @@ class Evaluation:
     leaked: tuple[Item, ...]
     provenance: dict[str, str]
     warnings: tuple[str, ...]
+    untrained: dict[str, float] = field(default_factory=dict)
 
     @property
     def good(self) -> int:

@@ -18,6 +18,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         **_figures_json(first),
         "image_auroc_mean": evaluation.mean_auroc,
         "baseline_image_auroc": evaluation.baseline_auroc,
+        "untrained_image_auroc": evaluation.untrained,
         "by_type": {name: _figures_json(figures) for name, figures in evaluation.by_type.items()},
         "by_defect": {name: _figures_json(figures) for name, figures in evaluation.by_defect.items()},
         "limit": {

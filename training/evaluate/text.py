@@ -36,6 +36,9 @@ def to_text(evaluation: Evaluation) -> str:
         lines.append(f"cause right for {evaluation.causes.accuracy:.0%} of {evaluation.causes.n} rejected parts of known cause")
     if evaluation.baseline_auroc is not None:
         lines.append(f"averages of colour alone reach AUROC {evaluation.baseline_auroc:.3f} on these pictures")
+    if evaluation.untrained:
+        areas = ", ".join(f"{area:.3f} on {kind}" for kind, area in evaluation.untrained.items())
+        lines.append(f"an untrained random network with a pooled head reaches AUROC {areas}")
     if evaluation.leaked:
         lines.append(
             f"WARNING: {len(evaluation.leaked)} of {len(evaluation.judged)} test pictures are also training or validation "

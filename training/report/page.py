@@ -181,6 +181,7 @@ def _table_section(evaluation: Evaluation) -> str:
     notes = [f"Mean of the types' AUROC: {_number(evaluation.mean_auroc)}."] if several else []
     if evaluation.baseline_auroc is not None:
         notes.append(f"Averages of colour alone: {evaluation.baseline_auroc:.3f}.")
+    notes += [f"Untrained random network, {kind}: {area:.3f}." for kind, area in evaluation.untrained.items()]
     if evaluation.all.branches["maps"] is not None:
         notes.append(f"Both maps without the global branch: {evaluation.all.branches['maps']:.3f}.")
     return (
