@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# From nothing to evaluated, signed bundles of the belt's products, by the commands a user runs. About 20 minutes a product on two
+# From nothing to evaluated, signed bundles of the belt's products, by the commands a user runs. About half an hour a product on two
 # AVX2 cores. Resumable: what is finished is kept, an unfinished training goes on from its checkpoint.
 #   BIN   where `onbelt` is (default .venv/bin)       OUT  where everything goes (default products)
-#   NAMES products (default all)                      NATURAL  photographs for the penalty (default: generated pictures alone)
+#   NAMES products (default all)                      NATURAL  photographs of anything (default: generated pictures alone)
 set -euo pipefail
 BIN=${BIN:-.venv/bin}
 OUT=${OUT:-products}
@@ -22,5 +22,5 @@ for name in $NAMES; do
       ${NATURAL:+--natural "$NATURAL"} "${resume[@]}"
   fi
   "$BIN/onbelt" export "$run" "$OUT/scenes/$name" --out "$OUT/$name.onbelt" --product "$name" --false-reject 0.005
-  "$BIN/onbelt" evaluate "$OUT/$name.onbelt" "$OUT/scenes/$name" --report "$OUT/reports/$name"
+  "$BIN/onbelt" evaluate "$OUT/$name.onbelt" "$OUT/scenes/$name" --baselines --report "$OUT/reports/$name"
 done

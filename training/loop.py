@@ -47,7 +47,7 @@ STATISTICS_PICTURES = 128
 
 GENERATED_PICTURES = 128
 GENERATED_SHARE = 0.4
-"""How many pictures are generated for the penalty, and how often they are drawn where there are photographs too."""
+"""How many pictures are generated beside the photographs, and how often they are drawn where there are photographs too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class TrainRequest:
         config: Model, size, seed and recipe.
         teacher: The teacher file.
         out: The run's folder.
-        natural: Folder of photographs for the penalty; None for generated pictures alone.
+        natural: Folder of photographs that fill painted damage and feed the penalty; None for generated pictures alone.
         device: Where to work.
         resume: Go on from the folder's checkpoint.
         checkpoint_every_s: Seconds between checkpoints.
@@ -78,7 +78,7 @@ class TrainRequest:
 
 
 def _natural_pictures(request: TrainRequest) -> tuple[Callable[[np.random.Generator], NDArray[np.uint8]], str]:
-    """Where the penalty's pictures come from, and that in words."""
+    """Where the pictures of other things (for painted damage and the penalty) come from, and that in words."""
     size = request.config.size
     rng = np.random.default_rng([request.config.seed, 0x55])
     photographs = []
@@ -196,7 +196,7 @@ def _warnings(request: TrainRequest, figures: dict[str, float]) -> list[str]:
             f"so its map counts {figures['ae_weight']:.2f} only: logical defects may be missed; train more steps"
         )
     if request.natural is None:
-        found.append("the penalty used generated pictures only; give photographs with --natural for better maps")
+        found.append("painted damage and penalty used generated pictures only; give photographs with --natural for better maps")
     return found
 
 
@@ -218,7 +218,7 @@ def train(request: TrainRequest) -> Run:
     identity = _identity(request)
     frames, held_out = load_frames(dataset.train, config.size), load_frames(dataset.validation, config.size)
     natural, natural_said = _natural_pictures(request)
-    logger.info("%d parts to train on, %d held out, penalty on %s", len(frames), len(held_out), natural_said)
+    logger.info("%d parts to train on, %d held out, natural pictures: %s", len(frames), len(held_out), natural_said)
     prepared = time.monotonic()
     detector = make_detector(config, request.teacher, frames, request.device)
     make_trainer = FastTrainer if isinstance(config.knobs, FastKnobs) else PaperTrainer

@@ -50,7 +50,7 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         pictures: How many were trained on, and how many limits and quantiles were fitted on.
         teacher: Where the teacher came from.
         teacher_sha256: Hash of the teacher file.
-        natural: Which pictures the penalty used.
+        natural: Which pictures of other things painted damage and penalty used.
         steps: Steps done.
         wall_s: Seconds the run took, interruptions left out.
         figures: Measured on validation parts and at the end of training; see `training.calibrate`.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from training.networks.detector import Detector
 
     NaturalPictures = Callable[[np.random.Generator], NDArray[np.uint8]]
-    """Draws one natural picture for the penalty: (size, size, 3) uint8."""
+    """Draws one picture of something else: (size, size, 3) uint8."""
 
 
 DIVERGED = 1e4
@@ -108,7 +108,7 @@ class FastTrainer:
         config: The run's configuration; its knobs are `FastKnobs`.
         detector: Teacher with statistics in place; student and auto-encoder are trained in it.
         frames: (N, S, S, 3) uint8 training pictures.
-        natural: Draws pictures for the penalty.
+        natural: Draws pictures of other things, for painted damage and the penalty.
         device: Where to work.
     """
 
@@ -269,7 +269,7 @@ class PaperTrainer:
         config: The run's configuration; its knobs are `PaperKnobs`.
         detector: Teacher with statistics in place; student and auto-encoder are trained in it.
         frames: (N, S, S, 3) uint8 training pictures.
-        natural: Draws pictures for the penalty.
+        natural: Draws pictures of other things, for painted damage and the penalty.
         device: Where to work.
     """
 

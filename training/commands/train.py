@@ -53,7 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="torch device, e.g. cpu or cuda (default: %(default)s)")
     parser.add_argument("--threads", type=_positive, help="CPU threads (default: torch's own choice)")
     parser.add_argument(
-        "--natural", type=Path, metavar="DIR", help="photographs of anything, for the penalty (default: generated pictures)"
+        "--natural",
+        type=Path,
+        metavar="DIR",
+        help="photographs of anything: they fill painted damage and feed the penalty (default: generated pictures)",
     )
     parser.add_argument(
         "--head", choices=("teacher", "student"), default="teacher", help="what the global head pools (default: %(default)s)"
