@@ -36,6 +36,9 @@ synthetic products: explaining .66, .40 and -.03 of it gave .94, .66 and .42 log
 CELL_FLOOR = 0.3
 """Measured with the per-cell statistics themselves, on the tray: see `training.networks.detector`."""
 
+BASIS_PARTS = 48
+"""Held-out parts that fix the directions of the maps: 48 x 576 vectors and more for 384 x 384 numbers."""
+
 _BATCH = 8
 
 
@@ -51,6 +54,36 @@ def measure(detector: Detector, frames: NDArray[np.uint8], device: torch.device)
         for start in range(0, len(frames), _BATCH)
     ]
     return tuple(torch.cat(column).numpy() for column in zip(*parts, strict=True))
+
+
+@torch.no_grad()
+def fit_bases(detector: Detector, frames: NDArray[np.uint8], device: torch.device) -> dict[str, float]:
+    """Sets the directions the maps keep: those of the largest mean square of the differences over good parts.
+
+    Args:
+        detector: Trained; nothing happens where its maps keep all directions.
+        frames: (N, S, S, 3) uint8 good parts.
+        device: Where the detector lies.
+
+    Returns:
+        The share of the mean square that is kept, of each map.
+    """
+    kept = len(detector.basis_st)
+    if kept == TEACHER_CHANNELS:
+        return {}
+    moments = torch.zeros(2, TEACHER_CHANNELS, TEACHER_CHANNELS, dtype=torch.float64, device=device)
+    for start in range(0, len(frames), _BATCH):
+        for moment, apart in zip(
+            moments, detector.differences(to_input(frames[start : start + _BATCH], device))[:2], strict=True
+        ):
+            rows = apart.movedim(1, -1).reshape(-1, TEACHER_CHANNELS).to(torch.float64)
+            moment.addmm_(rows.T, rows)
+    shares = {}
+    for name, moment, basis in zip(("st", "ae"), moments, (detector.basis_st, detector.basis_ae), strict=True):
+        values, vectors = torch.linalg.eigh(moment)
+        basis.copy_(vectors[:, -kept:].T)
+        shares[f"{name}_kept"] = float(values[-kept:].sum() / values.sum().clamp_min(1e-300))
+    return shares
 
 
 @torch.no_grad()
@@ -137,6 +170,7 @@ def fit_detector(
     if len(validation) < MIN_PARTS:
         raise RecipeError(f"expected at least {MIN_PARTS} held-out good parts to fit quantiles on, got {len(validation)}")
     detector.eval()
+    shares = fit_bases(detector, validation[:BASIS_PARTS], device)
     map_st, map_ae, pooled = measure(detector, validation, device)
     for values, cell, quantiles, name in (
         (map_st, detector.cell_st, detector.q_st, "map_st"),
@@ -161,7 +195,7 @@ def fit_detector(
     figures = {
         "validation_d_ta": distance, "ae_weight": ae_weight, "head_shrinkage": head.shrinkage,
         "st_center": st_center, "st_scale": st_scale, "ae_center": ae_center, "ae_scale": ae_scale,
-        "global_center": global_center, "global_scale": global_scale,
+        "global_center": global_center, "global_scale": global_scale, **shares,
     }  # fmt: skip
     unusable = [name for name, value in figures.items() if not math.isfinite(value)]
     if unusable:

@@ -25,7 +25,10 @@ import msgspec
 from training.errors import RecipeError
 from training.losses import DfscKnobs
 from training.networks.autoencoder import MAX_SIDE_PX, MIN_SIDE_PX, SIDE_STEP_PX
-from training.networks.pdn import PdnSize
+from training.networks.pdn import TEACHER_CHANNELS, PdnSize
+
+FAST_DIRECTIONS = 64
+"""Four times what cost accuracy on the tray; the engine's time falls by a fifth (`docs/results.md`)."""
 
 MODELS: dict[str, tuple[PdnSize, bool]] = {
     "efficientad-s": (PdnSize.SMALL, False),
@@ -111,6 +114,7 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         knobs: The recipe.
         dfsc: The constraint's knobs; None for models without it.
         head_input: What the global head pools: "teacher" or "student".
+        map_directions: How many of a difference's 384 directions its map keeps (`training.networks.detector`).
     """
 
     model: str
@@ -119,6 +123,7 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     knobs: Knobs
     dfsc: DfscKnobs | None
     head_input: str = "teacher"
+    map_directions: int = TEACHER_CHANNELS
 
     @property
     def pdn(self) -> PdnSize:
@@ -159,7 +164,8 @@ def make_config(
     else:
         raise RecipeError(f"unknown recipe {recipe!r}: expected fast or paper")
     constrained = MODELS[model][1]
-    return RunConfig(model, size, seed, knobs, (dfsc or DfscKnobs()) if constrained else None)
+    directions = FAST_DIRECTIONS if isinstance(knobs, FastKnobs) else TEACHER_CHANNELS
+    return RunConfig(model, size, seed, knobs, (dfsc or DfscKnobs()) if constrained else None, map_directions=directions)
 
 
 def rate_at(step: int, steps: int, knobs: FastKnobs, peak: float) -> float:

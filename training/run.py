@@ -165,7 +165,8 @@ def load_run(path: Path) -> Run:
                 f"{record_path}: expected schema {SCHEMA_VERSION}, got {version}; use the version of onbelt it was made with"
             )
         record = msgspec.json.decode(record_path.read_bytes(), type=RunRecord)
-        detector = Detector(record.config.pdn, record.config.size, HeadInput(record.config.head_input))
+        config = record.config
+        detector = Detector(config.pdn, config.size, HeadInput(config.head_input), config.map_directions)
         detector.load_state_dict(load(weights_path.read_bytes()))
     except FileNotFoundError as exc:
         raise RunError(f"{path}: {weights_path.name} is missing; copy the whole folder, or train again") from exc

@@ -11,6 +11,7 @@ from export.fuse.layers import Array, Conv, array, read_conv, read_convs
 from export.fuse.maps import MapScale, fold_map
 from export.fuse.normalization import affine_of_pixels, fold_normalization
 from export.fuse.statistics import fold_teacher_statistics
+from export.fuse.subspace import keep_directions
 from training.networks.autoencoder import decoder_sides
 from training.networks.detector import QUIET_Z
 from training.networks.normalize import IMAGENET_MEAN, IMAGENET_STD
@@ -96,6 +97,8 @@ def fuse(detector: "Detector") -> FusedNetwork:
         replace(read_conv(detector.autoencoder.last_hidden), relu=True),
     )
     branch = detector.head_input.value
+    basis_st, basis_ae = array(detector.basis_st), array(detector.basis_ae)
+    ae = difference(embed_padded_kernel(output), student_ae) if ae_fused else output
     head_z = array(detector.head_z)
     return FusedNetwork(
         size=detector.size,
@@ -103,9 +106,9 @@ def fuse(detector: "Detector") -> FusedNetwork:
         teacher=tuple(teacher),
         student=tuple(student),
         autoencoder=autoencoder,
-        st=difference(teacher_last, student_st),
-        ae=difference(embed_padded_kernel(output), student_ae) if ae_fused else output,
-        student_ae=None if ae_fused else student_ae,
+        st=keep_directions(difference(teacher_last, student_st), basis_st),
+        ae=keep_directions(ae, basis_ae),
+        student_ae=None if ae_fused else keep_directions(student_ae, basis_ae),
         map_st=fold_map(array(detector.cell_st), array(detector.q_st), TEACHER_CHANNELS),
         map_ae=fold_map(array(detector.cell_ae), array(detector.q_ae), TEACHER_CHANNELS),
         head=pooled_head(

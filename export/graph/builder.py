@@ -52,10 +52,6 @@ class GraphBuilder:
         self._nodes.append(helper.make_node(operator, list(inputs), [output], name=output, **attributes))
         return output
 
-    def quantizes(self, point: str) -> bool:
-        """Whether this graph quantizes an activation point."""
-        return self.scheme is not None and point in self.scheme.points
-
     def shift(self, point: str) -> float:
         """What is taken off the tensor at a point, 0.0 where nothing is."""
         if self.scheme is None or point not in self.scheme.points:

@@ -24,7 +24,7 @@ from training.networks.detector import QUIET_Z
 
 INPUT_POINT = "input"
 ST_DIFFERENCE, AE_DIFFERENCE, POOLED = "st.difference", "ae.difference", "head.pooled"
-"""Tensors behind the last biases: (1, 384, n, n), (1, 384, n, n) and (1, 384)."""
+"""Tensors behind the last biases: (1, k, n, n), (1, k, n, n) with k the directions kept, and (1, 384)."""
 
 
 def write_graph(network: FusedNetwork, g: GraphBuilder | None = None, *, taps: bool = False) -> ModelProto:
@@ -116,10 +116,8 @@ def _stacked(g: GraphBuilder, first: str, second: str, conv: Conv, name: str) ->
     """Both hidden maps as one input, and the convolution that gives their difference."""
     both = g.node("Concat", [first, second], f"{name}.hidden", axis=1)
     point = f"{name}.stacked"
-    import os
-
-    g.points[point] = both
-    return g.conv(g.activation(both, point) if os.environ.get("RESTACK") else both, conv, f"{name}.difference", point)
+    g.points[point] = both  # both halves are behind their own Q/DQ already, of one step
+    return g.conv(both, conv, f"{name}.difference", point)
 
 
 def _autoencoder(g: GraphBuilder, centred: str, network: FusedAutoencoder, cells: int) -> str:
@@ -146,7 +144,7 @@ def _resize(g: GraphBuilder, x: str, side: int, name: str) -> str:
 
 
 def _map(g: GraphBuilder, apart: str, scale: MapScale, name: str) -> str:
-    """Sum of squares over channels, normalized cell by cell: (1, 384, n, n) -> (n, n)."""
+    """Sum of squares over channels, normalized cell by cell: (1, k, n, n) -> (n, n)."""
     axes = g.constant(f"map_{name}.axes", np.array([0, 1], np.int64))
     squares = g.node("Mul", [apart, apart], f"map_{name}.squares")
     total = g.node("ReduceSum", [squares, axes], f"map_{name}.sum", keepdims=0)
@@ -174,7 +172,8 @@ def _head(g: GraphBuilder, hidden: str, network: FusedNetwork, cells: int) -> st
     rows = g.node("MatMul", [g.constant("head.rows", means.astype(np.float32)), shifted], "head.row_means")
     windows = g.node("MatMul", [rows, g.constant("head.columns", means.T.astype(np.float32))], "head.windows")
     flat = g.node("Reshape", [windows, g.constant("head.flat_shape", np.array([channels * kernel**2, 1], np.int64))], "head.flat")
-    product = g.node("MatMul", [_head_matrix(g, network), flat], "head.product")
+    matrix = g.weight("head.matrix", head.conv.weight.reshape(len(head.conv.weight), -1))
+    product = g.node("MatMul", [matrix, flat], "head.product")
     row = g.node("Reshape", [product, g.constant("head.row_shape", np.array([1, -1], np.int64))], "head.row")
     bias = head.conv.bias + head.conv.weight.sum(axis=(2, 3)) @ centre
     v = g.node("Add", [row, g.constant("head.bias", bias.astype(np.float32)[None, :])], POOLED)
@@ -184,33 +183,6 @@ def _head(g: GraphBuilder, hidden: str, network: FusedNetwork, cells: int) -> st
     distance = g.node("Sqrt", [g.node("Relu", [square], "head.square_positive")], "head.distance")
     shifted = g.node("Sub", [distance, g.constant("head.center", np.array([head.center], np.float32))], "head.shifted")
     return g.node("Div", [shifted, g.constant("head.scale", np.array([head.scale], np.float32))], "head.z")
-
-
-def _head_matrix(g: GraphBuilder, network: FusedNetwork) -> str:
-    """The head's (384, hidden * k * k) matrix.
-
-    An INT8 graph holds it already, as the teacher's or the student's columns of the difference: reading them again spares the
-    largest float weight (3.1 MB in half precision).
-    """
-    weight = network.head.conv.weight
-    if not g.quantizes("st.stacked"):
-        return g.constant("head.matrix", weight.reshape(len(weight), -1).astype(np.float32))
-    student = network.head.branch == "student"
-    first = network.st.weight.shape[1] - weight.shape[1] if student else 0
-    bounds = [
-        g.constant(f"head.columns_{name}", np.array([value], np.int64))
-        for name, value in (("from", first), ("to", first + weight.shape[1]), ("axis", 1))
-    ]
-    wide = g.node("Cast", [f"{ST_DIFFERENCE}.weight"], "head.integers", to=TensorProto.FLOAT)
-    columns = g.node("Slice", [wide, *bounds], "head.sliced")
-    flat = g.node(
-        "Reshape", [columns, g.constant("head.matrix_shape", np.array([len(weight), -1], np.int64))], "head.integers_flat"
-    )
-    scale = g.node(
-        "Reshape", [f"{ST_DIFFERENCE}.weight_scale", g.constant("head.scale_shape", np.array([-1, 1], np.int64))], "head.signless"
-    )
-    sign = g.constant("head.sign", np.float32(-1.0 if student else 1.0))
-    return g.node("Mul", [flat, g.node("Mul", [scale, sign], "head.signed")], "head.matrix")
 
 
 def _scores(g: GraphBuilder, map_st: str, map_ae: str, z_global: str, network: FusedNetwork) -> None:

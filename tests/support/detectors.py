@@ -8,11 +8,15 @@ from training.networks.pdn import TEACHER_CHANNELS, PdnSize
 
 
 def random_detector(
-    pdn: PdnSize = PdnSize.SMALL, size: int = 128, head: HeadInput = HeadInput.TEACHER, seed: int = 0
+    pdn: PdnSize = PdnSize.SMALL,
+    size: int = 128,
+    head: HeadInput = HeadInput.TEACHER,
+    seed: int = 0,
+    directions: int = TEACHER_CHANNELS,
 ) -> Detector:
     """A frozen detector, every constant off its default so that a pass that forgets one is seen."""
     torch.manual_seed(seed)
-    detector = Detector(pdn, size, head).eval().requires_grad_(requires_grad=False)
+    detector = Detector(pdn, size, head, directions).eval().requires_grad_(requires_grad=False)
     for module in detector.modules():
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(module.weight)
@@ -23,6 +27,8 @@ def random_detector(
     detector.teacher_std.copy_(torch.rand(TEACHER_CHANNELS) + 0.5)
     detector.cell_st.copy_(torch.stack([torch.rand(side, side) * 3, torch.rand(side, side) + 0.5]))
     detector.cell_ae.copy_(torch.stack([torch.rand(side, side) * 2, torch.rand(side, side) + 0.5]))
+    for basis in (detector.basis_st, detector.basis_ae):
+        basis.copy_(torch.linalg.qr(torch.randn(TEACHER_CHANNELS, TEACHER_CHANNELS))[0][:directions])
     detector.q_st.copy_(torch.tensor([2.0, 9.0]))
     detector.q_ae.copy_(torch.tensor([1.0, 4.0]))
     detector.head_mean.copy_(torch.randn(TEACHER_CHANNELS) * 0.3)

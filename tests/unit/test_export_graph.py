@@ -22,12 +22,13 @@ from training.networks.detector import Detector, HeadInput
 from training.networks.pdn import PdnSize
 
 SIZE = 128
+DIRECTIONS = 40
 
 
 def random_detector(pdn: PdnSize = PdnSize.SMALL, head: HeadInput = HeadInput.TEACHER) -> Detector:
     """Random weights at He's scale, and constants that leave no pass without work."""
     torch.manual_seed(0)
-    detector = Detector(pdn, SIZE, head).eval().requires_grad_(requires_grad=False)
+    detector = Detector(pdn, SIZE, head, DIRECTIONS).eval().requires_grad_(requires_grad=False)
     for module in detector.modules():
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(module.weight)
@@ -38,6 +39,8 @@ def random_detector(pdn: PdnSize = PdnSize.SMALL, head: HeadInput = HeadInput.TE
     for name, value in {
         "teacher_mean": torch.randn(384),
         "teacher_std": torch.rand(384) + 0.5,
+        "basis_st": torch.linalg.qr(torch.randn(384, 384))[0][:DIRECTIONS],
+        "basis_ae": torch.linalg.qr(torch.randn(384, 384))[0][:DIRECTIONS],
         "cell_st": torch.rand(2, side, side) + 0.5,
         "cell_ae": torch.rand(2, side, side) + 0.5,
         "q_st": torch.tensor([2.0, 9.0]),

@@ -17,6 +17,7 @@ from export.fuse.maps import fold_map
 from export.fuse.network import fuse
 from export.fuse.normalization import fold_normalization
 from export.fuse.statistics import fold_teacher_statistics
+from export.fuse.subspace import keep_directions
 from export.graph.detector import write_graph
 from tests.support.detectors import pictures, random_detector
 from training.networks.detector import HeadInput, normalize_map
@@ -150,17 +151,32 @@ def test_modules_that_no_pass_knows_are_refused():
         read_convs([torch.nn.Conv2d(3, 3, 3), torch.nn.AvgPool2d(3)])
 
 
-def test_the_fused_graph_gives_the_detectors_numbers():
-    detector = random_detector(head=HeadInput.STUDENT, seed=3)
+@pytest.mark.parametrize("directions", [384, 20])
+def test_the_fused_graph_gives_the_detectors_numbers(directions):
+    detector = random_detector(head=HeadInput.STUDENT, seed=3, directions=directions)
     model = write_graph(fuse(detector))
     onnx.checker.check_model(model, full_check=True)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     # The reference in float64, so that what is left is the float32 graph's own rounding.
-    reference = random_detector(head=HeadInput.STUDENT, seed=3).double()
+    reference = random_detector(head=HeadInput.STUDENT, seed=3, directions=directions).double()
     for frame in pictures(1, seed=1):
         wanted = reference.scores(*reference.maps(normalize_frames(torch.from_numpy(frame[None])).double()))
         for got, want in zip(session.run(None, {"frame": frame[None]}), wanted, strict=True):
             assert relative(got, want[0].numpy()) < 1e-5
+
+
+def test_directions_are_kept_of_a_bare_convolution_only():
+    rng = np.random.default_rng(0)
+    conv = Conv(rng.normal(size=(5, 3, 2, 2)), rng.normal(size=5))
+    basis = np.linalg.qr(rng.normal(size=(5, 5)))[0]
+    assert keep_directions(conv, basis) is conv
+    narrow = keep_directions(conv, basis[:2])
+    patch = rng.normal(size=(3, 2, 2))
+    whole = np.tensordot(conv.weight, patch, 3) + conv.bias
+    assert np.allclose(np.tensordot(narrow.weight, patch, 3) + narrow.bias, basis[:2] @ whole)
+    for unfit, wrong in ((dataclasses.replace(conv, relu=True), basis[:2]), (conv, basis[:2, :4])):
+        with pytest.raises(ValueError, match="no activation"):
+            keep_directions(unfit, wrong)
 
 
 def test_pixels_beyond_the_crop_reach_the_autoencoder_only():

@@ -14,13 +14,14 @@ from sklearn.covariance import LedoitWolf
 from edge.errors import DataError
 from training import loop
 from training.baselines import RandomPdn
-from training.calibrate import fit_detector
+from training.calibrate import fit_bases, fit_detector
 from training.datasets import open_dataset
 from training.errors import RecipeError, RunError, TeacherFileError
 from training.features import FeatureStore, jitter, teacher_statistics, to_input, version_of
 from training.global_head import fit_pooled, ledoit_wolf, trimmed_center_scale
 from training.loop import TrainRequest, train
 from training.losses import DfscKnobs
+from training.networks.detector import Detector, mean_square
 from training.networks.pdn import Pdn, PdnSize
 from training.progress import Progress
 from training.recipe import FastKnobs, PaperKnobs, RunConfig, make_config, rate_at
@@ -324,3 +325,29 @@ def test_random_baseline_is_reproducible_and_sees_colour():
     baseline = RandomPdn(good, seed=4)
     assert np.array_equal(baseline.score(odd), RandomPdn(good, seed=4).score(odd))
     assert baseline.score(odd).min() > baseline.score(good).max()
+
+
+def test_kept_directions_are_those_the_difference_lies_in():
+    frames = np.stack([generate_texture(np.random.default_rng(seed), 128) for seed in range(3)])
+    torch.manual_seed(0)
+    detector = Detector(PdnSize.SMALL, 128, map_directions=6).eval()
+    with torch.no_grad():  # a teacher and an auto-encoder of rank 5 against a student that says nothing
+        for last in (detector.teacher.layers[-1], detector.autoencoder.output):
+            wide = last.weight.flatten(1)
+            left, values, right = torch.linalg.svd(wide, full_matrices=False)
+            last.weight.copy_(((left[:, :5] * values[:5]) @ right[:5]).view_as(last.weight))
+            last.bias.zero_()
+        detector.student.layers[-1].weight.zero_()
+        detector.student.layers[-1].bias.zero_()
+    assert mean_square(torch.ones(1, 384, 1, 1), torch.eye(384)).item() == pytest.approx(1.0)
+    shares = fit_bases(detector, frames, CPU)
+    assert shares["st_kept"] == pytest.approx(1.0, abs=1e-5)
+    assert shares["ae_kept"] == pytest.approx(1.0, abs=1e-5)
+    assert torch.allclose(detector.basis_st @ detector.basis_st.T, torch.eye(6), atol=1e-5)
+    apart_st, apart_ae, _ = detector.differences(to_input(frames, CPU))
+    map_st, map_ae, _ = detector.maps(to_input(frames, CPU))
+    assert torch.allclose(map_st, apart_st.square().mean(1), rtol=1e-3)
+    assert torch.allclose(map_ae, apart_ae.square().mean(1), rtol=1e-3)
+    assert fit_bases(Detector(PdnSize.SMALL, 128), frames, CPU) == {}
+    with pytest.raises(ValueError, match="from 1 to 384"):
+        Detector(PdnSize.SMALL, 128, map_directions=385)

@@ -3,19 +3,23 @@
 The exporter fuses exactly this and every engine must give its numbers. The steps, for a frame I:
 
     T = (teacher(I) - teacher_mean) / teacher_std          S = student(I)          A = autoencoder(I)
-    map_st = 0.1 (cell_st(mean_c (T - S[:384])^2) - q_a) / (q_b - q_a)        st = max map_st
-    map_ae = 0.1 (cell_ae(mean_c (A - S[384:])^2) - q_a) / (q_b - q_a)        ae = max map_ae
+    map_st = 0.1 (cell_st(|P_st (T - S[:384])|^2 / 384) - q_a) / (q_b - q_a)  st = max map_st
+    map_ae = 0.1 (cell_ae(|P_ae (A - S[384:])|^2 / 384) - q_a) / (q_b - q_a)  ae = max map_ae
+    P: the identity, or the directions in which the difference lies on good parts
     cell(m) = (m - cell_mean) / cell_scale, cell by cell: what is usual at this place on good parts
     global = (sqrt((v - mean)^T precision (v - mean)) - head_center) / head_scale,   v = spatial mean of the head's features
     raw = see `Fusion`
 
 Source: EfficientAD (arXiv 2303.14535v3), Algorithm 2 and section 3.4; the global head is PUAD's (ICIP 2024). Our reading
-differs from Algorithm 2 in two points. First, each cell is compared with what good parts show at that cell: where a rule leaves
+differs from Algorithm 2 in three points. First, each cell is compared with what good parts show at that cell: where a rule leaves
 things free (a compartment for spares), the auto-encoder is wrong on every good part, and one threshold for all cells drowns the
 rest (measured on a tray at 128 px, 300 training parts, 50 of each kind to test: logical AUROC of map_ae alone .752 without, .960
 with). With mean 0 and scale 1 it is the paper's map exactly. Second, the maxima are taken on the n x n map itself. The paper pads
 it by four cells, enlarges it to the picture's side and takes the maximum there; a bilinear enlargement never exceeds the largest
 cell by anything but the interpolation's loss, so the small map's maximum is the same measure at a fortieth of the memory traffic.
+Third, a difference of 384 channels lies in few directions: kept are those that hold most of its square on good parts, and the
+convolutions that give the difference shrink with them. Measured on the tray (128 px, 100 parts of each kind), all 384 -> 64 -> 16
+directions: structural AUROC of map_st .990 -> .989 -> .989, logical AUROC of map_ae .988 -> .988 -> .986.
 """
 
 from __future__ import annotations
@@ -72,17 +76,24 @@ class Detector(nn.Module):
     """Teacher, student, auto-encoder, normalization and global head in one module.
 
     Every part is reachable by name for the exporter: `teacher`, `student`, `autoencoder`, the buffers `teacher_mean` and
-    `teacher_std` (384), `cell_st` and `cell_ae` (2, n, n: mean and scale), `q_st` and `q_ae` (q_a, q_b), `head_mean` (384),
+    `teacher_std` (384), `basis_st` and `basis_ae` (k, 384: orthonormal rows, the directions kept), `cell_st` and `cell_ae`
+    (2, n, n: mean and scale), `q_st` and `q_ae` (q_a, q_b), `head_mean` (384),
     `head_precision` (384, 384), `head_z` (center, scale), `fusion` (7 numbers in the order of `Fusion`'s fields).
 
     Args:
         pdn: Small or medium.
         size: Side of the picture in pixels.
         head_input: What the global head pools.
+        map_directions: k, how many directions of a difference its map keeps; 384 keeps all.
+
+    Raises:
+        ValueError: `map_directions` is not from 1 to 384.
     """
 
     teacher_mean: torch.Tensor
     teacher_std: torch.Tensor
+    basis_st: torch.Tensor
+    basis_ae: torch.Tensor
     cell_st: torch.Tensor
     cell_ae: torch.Tensor
     q_st: torch.Tensor
@@ -92,8 +103,12 @@ class Detector(nn.Module):
     head_z: torch.Tensor
     fusion: torch.Tensor
 
-    def __init__(self, pdn: PdnSize, size: int, head_input: HeadInput = HeadInput.TEACHER) -> None:
+    def __init__(
+        self, pdn: PdnSize, size: int, head_input: HeadInput = HeadInput.TEACHER, map_directions: int = TEACHER_CHANNELS
+    ) -> None:
         super().__init__()
+        if not 1 <= map_directions <= TEACHER_CHANNELS:
+            raise ValueError(f"expected from 1 to {TEACHER_CHANNELS} directions of a map, got {map_directions}")
         self.pdn = PdnSize(pdn)
         self.size = size
         self.head_input = HeadInput(head_input)
@@ -102,6 +117,8 @@ class Detector(nn.Module):
         self.autoencoder = Autoencoder(size)
         self.register_buffer("teacher_mean", torch.zeros(TEACHER_CHANNELS))
         self.register_buffer("teacher_std", torch.ones(TEACHER_CHANNELS))
+        self.register_buffer("basis_st", torch.eye(TEACHER_CHANNELS)[:map_directions])
+        self.register_buffer("basis_ae", torch.eye(TEACHER_CHANNELS)[:map_directions])
         plain = torch.stack([torch.zeros(self.side, self.side), torch.ones(self.side, self.side)])
         self.register_buffer("cell_st", plain)
         self.register_buffer("cell_ae", plain.clone())
@@ -122,6 +139,12 @@ class Detector(nn.Module):
         out: torch.Tensor = (self.teacher(x) - self.teacher_mean[:, None, None]) / self.teacher_std[:, None, None]
         return out
 
+    def differences(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(N, 3, H, W) normalized pictures -> T - S, A - S and the features the head pools, each (N, 384, n, n)."""
+        teacher, student, autoencoder = self.normalized_teacher(x), self.student(x), self.autoencoder(x)
+        first, second = student[:, :TEACHER_CHANNELS], student[:, TEACHER_CHANNELS:]
+        return teacher - first, autoencoder - second, teacher if self.head_input is HeadInput.TEACHER else first
+
     def maps(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Gives the two maps before their normalization, and the pooled features.
 
@@ -131,11 +154,8 @@ class Detector(nn.Module):
         Returns:
             (N, n, n) teacher against student, (N, n, n) auto-encoder against student, (N, 384) spatial means.
         """
-        teacher, student, autoencoder = self.normalized_teacher(x), self.student(x), self.autoencoder(x)
-        map_st = (teacher - student[:, :TEACHER_CHANNELS]).square().mean(1)
-        map_ae = (autoencoder - student[:, TEACHER_CHANNELS:]).square().mean(1)
-        pooled = teacher if self.head_input is HeadInput.TEACHER else student[:, :TEACHER_CHANNELS]
-        return map_st, map_ae, pooled.mean((2, 3))
+        apart_st, apart_ae, pooled = self.differences(x)
+        return mean_square(apart_st, self.basis_st), mean_square(apart_ae, self.basis_ae), pooled.mean((2, 3))
 
     def head_distance(self, pooled: torch.Tensor) -> torch.Tensor:
         """(N, 384) pooled features -> (N,) Mahalanobis distances from the good parts."""
@@ -168,6 +188,13 @@ class Detector(nn.Module):
         """
         scores, map_st, map_ae = self.scores(*self.maps(normalize_frames(frame)))
         return scores[0], map_st[0], map_ae[0]
+
+
+def mean_square(apart: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
+    """(N, 384, n, n) differences, (k, 384) orthonormal rows -> (N, n, n): square in the kept directions over 384."""
+    if basis.shape[0] < TEACHER_CHANNELS:  # all directions: a rotation changes no square
+        apart = torch.einsum("kc,nchw->nkhw", basis, apart)
+    return apart.square().sum(1) / TEACHER_CHANNELS
 
 
 def normalize_map(values: torch.Tensor, cell: torch.Tensor, quantiles: torch.Tensor) -> torch.Tensor:
