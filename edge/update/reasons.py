@@ -20,6 +20,10 @@ PUT_OFF = {
     "paused": "updates are paused on this box",
     "pinned": "this box is pinned to another version",
     "window": "outside the maintenance window",
+    "silent": "the station is not heard or not armed: a switch now could not be watched",
+    "busy": "this box is too busy to time the model",
+    "refused-before": "this box has refused the model before",
+    "superseded": "another model was asked for meanwhile",
     "stale": "the desired state is older than one this box has obeyed",
     "not-signed-by-operator": "the desired state is not signed by a trusted operator",
     "not-for-us": "the desired state names another site or product",
@@ -42,10 +46,10 @@ REFUSED = {
     "not-taken": "the daemon did not take the model in time",
     "daemon-died": "the daemon restarted while it ran the model",
     "not-armed": "the station was not armed with the model",
-    "rejects": "it rejects more parts than promised",
+    "rejects": "it rejects more parts than promised and than the model before it",
+    "passes": "it rejects far fewer parts than the model before it",
     "invalids": "it leaves parts without a judgement",
     "late": "its verdicts come too late",
-    "no-evidence": "the guard heard too little of the station to judge the model",
 }
 
 ALL = {**PUT_OFF, **REFUSED}
