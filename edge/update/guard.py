@@ -43,6 +43,16 @@ class GuardSettings:
     alpha: float = 0.01
 
 
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Rejected, invalid and late parts of `parts`; rejected ones are of those that were judged, parts - invalid."""
+
+    rejected: int = 0
+    invalid: int = 0
+    late: int = 0
+    parts: int = 0
+
+
 class Usual:
     """What verdicts were like lately, by one model."""
 
@@ -57,23 +67,21 @@ class Usual:
             self._last.clear()
         self._last.append(kinds(verdict))
 
-    def shares(self) -> tuple[tuple[int, int, int], int]:
-        """Rejected, invalid and late parts, and how many parts there were."""
+    def shares(self) -> "Shares":
+        """What was usual."""
         counts = [sum(one[kind] for one in self._last) for kind in range(3)]
-        return (counts[0], counts[1], counts[2]), len(self._last)
+        return Shares(counts[0], counts[1], counts[2], len(self._last))
 
 
 class Guard:
     """Watches one model.
 
     Args:
-        ref: how verdicts name it. settings: how long. usual: (rejected, invalid, late) parts before, and how many parts.
+        ref: how verdicts name it. settings: how long. usual: what verdicts were like before.
         promise: share of good parts its limit may reject. now_ns: CLOCK_MONOTONIC at the switch.
     """
 
-    def __init__(
-        self, ref: str, settings: GuardSettings, usual: tuple[tuple[int, int, int], int], promise: float, now_ns: int
-    ) -> None:
+    def __init__(self, ref: str, settings: GuardSettings, usual: Shares, promise: float, now_ns: int) -> None:
         self._ref = ref
         self._settings = settings
         self._begun_ns = now_ns
@@ -81,14 +89,15 @@ class Guard:
         self._armed_ns = now_ns
         self._state: State | None = None
         self._boots: list[str] = []
+        self._offline = ""
         self._judged = 0
-        (rejects, invalids, late), n = usual
-        alpha = settings.alpha
-        fewer = 0.25 * wilson(rejects, n)[0]
+        n, alpha = usual.parts, settings.alpha
+        judged = n - usual.invalid
+        fewer = 0.25 * wilson(usual.rejected, judged)[0]
         self._tests: list[tuple[str, str, int, ShareTest]] = [
-            ("rejects", "rejected", 0, ShareTest(_bound(rejects, n, 2.0 * promise), above=True, alpha=alpha)),
-            ("invalids", "without a judgement", 1, ShareTest(_bound(invalids, n, RARE), above=True, alpha=alpha)),
-            ("late", "late", 2, ShareTest(_bound(late, n, RARE), above=True, alpha=alpha)),
+            ("rejects", "rejected", 0, ShareTest(_bound(usual.rejected, judged, 2.0 * promise), above=True, alpha=alpha)),
+            ("invalids", "without a judgement", 1, ShareTest(_bound(usual.invalid, n, RARE), above=True, alpha=alpha)),
+            ("late", "late", 2, ShareTest(_bound(usual.late, n, RARE), above=True, alpha=alpha)),
         ]
         if fewer > 1e-4:
             self._tests.append(("passes", "rejected", 0, ShareTest(fewer, above=False, alpha=alpha)))
@@ -96,6 +105,7 @@ class Guard:
     def on_state(self, state: State, now_ns: int) -> None:
         """The station says how it is."""
         self._state = state
+        self._offline = ""
         if state.boot not in self._boots:
             self._boots.append(state.boot)
         if state.model == self._ref and self._taken_ns is None:
@@ -103,14 +113,20 @@ class Guard:
         if state.armed:
             self._armed_ns = now_ns
 
+    def on_offline(self, why: str) -> None:
+        """The station is gone: what it said last, retained by the broker, no longer holds."""
+        self._offline = f"offline: {why}"
+
     def on_verdict(self, verdict: Verdict) -> None:
         """A part was judged."""
         if verdict.ctx.model != self._ref:
             return
         found = kinds(verdict)
-        self._judged += 1
-        for _, _, kind, test in self._tests:
-            test.add(hit=found[kind])
+        judged = verdict.verdict != "invalid"
+        self._judged += judged
+        for reason, _, kind, test in self._tests:
+            if judged or reason not in {"rejects", "passes"}:  # parts nobody judged must not thin out those that were
+                test.add(hit=found[kind])
 
     def look(self, now_ns: int) -> Watched | None:
         """What is decided by now, None while nothing is."""
@@ -136,10 +152,10 @@ class Guard:
             return Watched("not-taken", f"not taken within {settings.take_s:g} s: {said}")
         if state is not None and state.model != self._ref:
             return Watched("not-taken", f"the daemon went back to {state.model} by itself")
-        if state is not None and state.armed:
+        if state is not None and state.armed and not self._offline:
             self._armed_ns = now_ns
         elif now_ns - self._armed_ns > settings.arm_s * NS_PER_S:
-            why = "; ".join(state.reasons) if state else "no word"
+            why = self._offline or ("; ".join(state.reasons) if state else "no word")
             return Watched("not-armed", f"not armed for {settings.arm_s:g} s: {why}")
         return None
 

@@ -51,7 +51,7 @@ class Machine:
     Args:
         store: models on disk. source: brings them. trust: keys bundles must be signed by. product: what this box inspects.
         prove: (new, running or None) -> Proof. hold: why the switch has to wait (a window, a silent station), if it has.
-        guard: watches the model that was switched to, until it is sure.
+        guard: watches the model that was switched to, until it is sure; None when it was told to stop before.
         settle: waits until the daemon runs this model again, for a revert.
         report: told of every change. clock: labels.
     """
@@ -64,7 +64,7 @@ class Machine:
         product: str,
         prove: Callable[[Path, Path | None], Proof],
         hold: Callable[[], Watched],
-        guard: Callable[[Model], Watched],
+        guard: Callable[[Model], Watched | None],
         settle: Callable[[Model], None],
         report: Callable[[State], None],
         clock: Clock,
@@ -108,13 +108,17 @@ class Machine:
             )
         if release.version < state.minimum:
             text = f"version {release.version} is below the lowest allowed, {state.minimum}"
-            self._refuse(model, "too-old", text, serial)
+            self._refuse(model, "too-old", text, serial, state)
             raise UpdateError(f"{release.target}: {text}", reason="too-old")
         begun = msgspec.structs.replace(
             state, step=Step.DOWNLOAD, candidate=model, attempts=0, serial=max(state.serial, serial), reason="", text=""
         )
         self._save(begun)
         return True
+
+    def adopt(self, model: Model) -> None:
+        """A model that was installed by hand is the committed one. Raises UpdateError."""
+        self._save(msgspec.structs.replace(self.state, committed=model, reason="", text="installed by hand"))
 
     def note(self, reason: str, text: str) -> None:
         """Say why nothing happens, where that is news."""
@@ -188,6 +192,9 @@ class Machine:
         with contextlib.suppress(UpdateError):  # a full disk must not keep anybody from watching
             self._save(msgspec.structs.replace(self.state, attempts=attempts))
         seen = self._guard(model)
+        if seen is None:  # ended in good order: no sign against the model
+            self._save(msgspec.structs.replace(self.state, attempts=attempts - 1))
+            return
         if seen.reason:
             raise UpdateError(seen.text, reason=seen.reason)
         state = self.state
@@ -213,11 +220,12 @@ class Machine:
         elif self._store.running() != state.committed.sha256:
             self._store.switch(state.committed.sha256)
             self._settle(state.committed)
-        reason, text = state.reason, state.text
-        self._save(msgspec.structs.replace(self.state, step=Step.IDLE, candidate=None, attempts=0))
-        if reason in REFUSED:
-            self._refuse(model, reason, text, state.serial)
-            self._prune()  # after anything else the next attempt finds what is already here
+        idle = msgspec.structs.replace(state, step=Step.IDLE, candidate=None, attempts=0)
+        if state.reason not in REFUSED:
+            self._save(idle)  # the next attempt finds what is already here
+            return
+        self._refuse(model, state.reason, state.text, state.serial, idle)
+        self._prune()
 
     def _failed(self, model: Model, exc: UpdateError) -> None:
         """Nothing of the running model has been touched before `switch`; from there on the way is back."""
@@ -246,11 +254,10 @@ class Machine:
         state = msgspec.structs.replace(self.state, step=step, attempts=0)
         self._save(msgspec.structs.replace(state, candidate=candidate) if candidate else state)
 
-    def _refuse(self, model: Model, reason: str, text: str, serial: int) -> None:
+    def _refuse(self, model: Model, reason: str, text: str, serial: int, state: State) -> None:
+        """Remember a refusal and the state it leads to, in one write."""
         refusal = Refusal(model, reason, text[:TEXT], self._clock.utc_us(), serial)
-        self._save(
-            msgspec.structs.replace(self.state, refused=with_refusal(self.state, refusal), reason=reason, text=text[:TEXT])
-        )
+        self._save(msgspec.structs.replace(state, refused=with_refusal(state, refusal), reason=reason, text=text[:TEXT]))
 
     def _save(self, state: State) -> State:
         save_state(self._store.state, state)

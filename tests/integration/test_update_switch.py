@@ -87,9 +87,8 @@ def test_a_good_model_under_a_running_belt(station, impatient):
     assert not STRICT or (lost, late) == ([], [])
     verdicts = [one for one in verdicts if one.verdict != "invalid"]
     slack_ms = sorted(one.t.slack_ms for one in verdicts)
-    print(
-        f"{total} parts at {RATE_HZ:g}/s: {len(lost)} invalid, {len(late)} late, least slack {slack_ms[0]:.0f} of {verdicts[0].t.valid_ms:g} ms"
-    )
+    said = f"{len(lost)} invalid, {len(late)} late, least slack {slack_ms[0]:.0f} of {verdicts[0].t.valid_ms:g} ms"
+    print(f"{total} parts at {RATE_HZ:g}/s: {said}")
     # One boundary: everything before it in the old name, everything after it in the new one.
     models = [one.ctx.model for one in verdicts]
     boundary = models.index(station.refs[2])
