@@ -17,13 +17,14 @@ import msgspec
 
 from edge.errors import UpdateError
 from edge.update.files import write_atomic
-from edge.update.release import Sha256, Target, Version
+from edge.update.release import Sha256, Version
 
 STATE_SCHEMA = 1
 MAX_STATE_BYTES = 64 * 1024
 MAX_REFUSALS = 16
 TEXT = 400
 
+MaybeTarget = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9._-]{1,32}/[A-Za-z0-9._-]{1,32}/[A-Za-z0-9._-]{1,56})?\Z")]
 Line = Annotated[str, msgspec.Meta(max_length=TEXT)]
 
 
@@ -51,7 +52,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: Sha256
     version: Version
     ref: str = ""
-    target: Target | str = ""
+    target: MaybeTarget = ""
 
 
 class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -95,6 +95,8 @@ def test_no_switch_while_nobody_could_watch_it(box):
 
 
 def test_a_stopped_updater_takes_up_the_guard_again(box):
+    box.service = box.make_service()
+    assert box.service.machine.state.text == "installed by hand"  # the state of a first install is read back as it was
     box.serve()
     box.site.publish(2)
     assert until(lambda: box.reported().get("step") == "guard", 60), box.reported()
