@@ -91,7 +91,7 @@ def box_disk(folder: Path) -> Iterator[tuple[Path, Path]]:
 def worker(site: UpdateSite, disk: Path, *, flush: bool) -> None:
     """Update for ever."""
     if not flush:
-        os.fsync = lambda _: None
+        os.__dict__["fsync"] = lambda _: None
     box = QuickBox(disk / "box", site)
     turn = 0
     while True:

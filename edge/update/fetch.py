@@ -11,7 +11,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 64 * 1024
 SOCKET_TIMEOUT_S = 10.0
+Chunks = Generator[bytes, None, None]
 METADATA_SECONDS = 120.0  # 5 MB of metadata at 45 kB/s
 TARGET_SECONDS = 6 * 3600.0  # 64 MB at 3 kB/s: a poor radio link; then the next poll goes on where this one ended
 
@@ -120,7 +121,7 @@ class Fetcher(FetcherInterface):
         except urllib3.exceptions.HTTPError as exc:
             raise DownloadError(f"{url}: {exc}") from exc
 
-    def _open(self, url: str, at: int) -> tuple[int, Iterator[bytes]]:
+    def _open(self, url: str, at: int) -> tuple[int, Chunks]:
         """Where the bytes begin that will come, and the bytes."""
         parts = urlsplit(url)
         if parts.scheme == "file":
@@ -140,7 +141,7 @@ class Fetcher(FetcherInterface):
         return 0, _stream(response)
 
 
-def _stream(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+def _stream(response: urllib3.BaseHTTPResponse) -> Chunks:
     try:
         # One recv per chunk: a trickle is seen by the caller's clock instead of being gathered for hours in here.
         while chunk := response.read1(CHUNK_BYTES):
@@ -151,7 +152,7 @@ def _stream(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
         response.close()
 
 
-def _read_file(path: Path, at: int) -> Iterator[bytes]:
+def _read_file(path: Path, at: int) -> Chunks:
     # Opened here, not when the first chunk is asked for: a missing file must answer like a 404.
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -163,7 +164,7 @@ def _read_file(path: Path, at: int) -> Iterator[bytes]:
         os.close(handle)
         raise DownloadError(f"{path}: expected a file, got a folder, a device or a pipe")
 
-    def chunks() -> Iterator[bytes]:
+    def chunks() -> Chunks:
         with os.fdopen(handle, "rb") as file:
             file.seek(at)
             while chunk := file.read(CHUNK_BYTES):

@@ -39,7 +39,7 @@ class Station:
         self.ear = Ear(port)
         self.daemon = Daemon(config, open_bundle(self.link, self.trust), camera=TestCamera())
         self.daemon.start()
-        self.line = Line(self.daemon.trigger.address)
+        self.line = Line(self.daemon.trigger.address)  # type: ignore[attr-defined]
         assert until(lambda: self.daemon.station.armed, 30)
 
     def put(self, version, **variant):

@@ -67,7 +67,7 @@ def main() -> None:
     box_folder = folder / "box"
 
     def first() -> str:
-        return Box(box_folder, site).update().committed.sha256  # type: ignore[union-attr]
+        return Box(box_folder, site).update().committed.sha256
 
     old = in_child(first)[1]
     new = site.publish(2).sha256

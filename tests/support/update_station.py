@@ -78,6 +78,7 @@ class UpdateStation:
         self.service.install(self.site.folder / "bundle" / "tiny.onbelt")
         assert self.service.machine.state.committed is not None
         assert self.service.machine.state.committed.sha256 == first.sha256
+        self.line: Line | None = None
         self._serving: threading.Thread | None = None
         self._belt = threading.Event()
         self._beating: threading.Thread | None = None
@@ -93,7 +94,7 @@ class UpdateStation:
         bundle = open_bundle(self.state / "current", TrustStore.from_folders([self.site.trust_folder]))
         self.daemon = Daemon(config, bundle, camera=GoodCamera())
         self.daemon.start()
-        if hasattr(self, "line"):
+        if self.line is not None:
             self.line.close()
         self.line = Line(self.daemon.trigger.address)  # type: ignore[attr-defined]
         assert until(lambda: self.daemon.station.armed, 30)

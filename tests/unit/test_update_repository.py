@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from edge.bundle.signing import generate_key
-from edge.errors import ConfigError, DataError, OnbeltError, SignatureError
+from edge.errors import ConfigError, DataError, OnbeltError, SignatureError, UpdateError
 from edge.update.release import decode_channel
 from export.commands import repo
 from export.repository.keyring import Keyring
@@ -198,7 +198,7 @@ def test_two_commands_at_once_are_refused(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[" * 5000, b'{"schema":1}'], ids=["empty", "object", "deep", "short"])
 def test_a_channel_document_that_is_none(content):
-    with pytest.raises(OnbeltError) as caught:
+    with pytest.raises(UpdateError) as caught:
         decode_channel(content, SITE, PRODUCT, "stable")
     assert caught.value.reason == "malformed"
 
