@@ -3,6 +3,9 @@
 #   make test     everything that can be tested on this machine
 #   make check    format, lint, types, import contracts
 #   make bench    latency of the engines on this machine, interleaved in one run
+#   make update-kills  kill the updater before every change it makes to the disk
+#   make update-power-cuts  cut the power of the updater's disk 500 times (root, loop devices)
+#   make update-switch  another model under a belt of 30 parts a second
 #   make products train, export and evaluate the belt's products (the shipped demo bundle is one of them)
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,7 +15,7 @@ TORCH ?= torch==2.13.0
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SECONDS_DEMO ?= 60
 
-.PHONY: demo test check bench products demo-bundle clean
+.PHONY: demo test check bench products demo-bundle update-kills update-power-cuts update-switch clean
 
 demo: $(VENV)/.demo
 	$(BIN)/onbelt demo --seconds $(SECONDS_DEMO)
@@ -32,6 +35,15 @@ bench: $(VENV)/.train
 
 products: $(VENV)/.train
 	BIN=$(BIN) benchmarks/products.sh
+
+update-kills: $(VENV)/.train
+	ONBELT_KILL_STRIDE=1 $(BIN)/python -m pytest -s tests/fault/test_update_kill.py
+
+update-power-cuts: $(VENV)/.train
+	$(BIN)/python benchmarks/update_power_cuts.py
+
+update-switch: $(VENV)/.train
+	ONBELT_SWITCH_RATE=30 $(BIN)/python -m pytest -s tests/integration/test_update_switch.py -k running_belt
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -14,8 +14,15 @@ TARGET = Path(__file__).parent / "reference" / "command-line.md"
 
 
 def verbs() -> dict[str, argparse.ArgumentParser]:
-    """All verbs and their parsers."""
-    parser = build_parser()
+    """All verbs and their parsers; a verb's actions follow it as "verb action"."""
+    found: dict[str, argparse.ArgumentParser] = {}
+    for name, parser in _choices(build_parser()).items():
+        found[name] = parser
+        found |= {f"{name} {action}": inner for action, inner in _choices(parser).items()}
+    return found
+
+
+def _choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
     for action in parser._actions:  # noqa: SLF001  argparse offers no public way to its subparsers
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
             return dict(action.choices)

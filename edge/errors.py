@@ -10,7 +10,8 @@
     ├── BrokerError         the broker cannot be reached or refuses us (the integrator)
     ├── ContractError       a message from outside breaks the verdict contract (its sender)
     ├── JournalError        the verdict journal cannot be written or does not verify (whoever runs the box)
-    └── DataError           a data set cannot be used (the engineer who trains)
+    ├── DataError           a data set cannot be used (the engineer who trains)
+    └── UpdateError         an update cannot be fetched, or the model it brings is refused (whoever publishes models)
 
 A message says what was expected, what came, where, and what to do. `exit_code` is what the command line ends with:
 1 fault, 2 usage, 3 verification failed.
@@ -73,3 +74,17 @@ class JournalError(OnbeltError):
 
 class DataError(OnbeltError):
     """A data set is missing, empty or inconsistent."""
+
+
+class UpdateError(OnbeltError):
+    """An update cannot be fetched, or what it brings is refused.
+
+    Attributes:
+        reason: one word for machines and reports, of `edge.update.reasons`.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason

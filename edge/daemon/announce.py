@@ -86,6 +86,11 @@ class Announcer:
         self._broker = f"{self._config.mqtt.host}:{self._config.mqtt.port}" if connected else f"not connected: {why}"
         self.on_change()
 
+    def judge_with(self, who: Identity, bundle: Bundle) -> None:
+        """Another model has taken over; the birth that says so comes with its self-check, at the next change."""
+        with self._lock:
+            self._who, self._bundle = who, bundle
+
     def rebirth(self) -> None:
         """Say everything again, as a newcomer asked for it."""
         with self._lock:

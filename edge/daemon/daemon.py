@@ -28,6 +28,7 @@ from edge.daemon.inbox import Inbox
 from edge.daemon.inference import Inference
 from edge.daemon.intake import Intake
 from edge.daemon.ledger import Answers, Ledger
+from edge.daemon.modelwatch import ModelWatch, Prepared
 from edge.daemon.notify import Notifier
 from edge.daemon.parts import Outcome, Shot, Ticket
 from edge.daemon.phase import Phase, Snapshot, Station
@@ -136,6 +137,8 @@ class Daemon:
             keep_warm_s=config.model.keep_warm_s,
             stuck_ms=ENGINE_STUCK_MS,
         )
+        self.inference.on_swap = self._on_swap
+        self.models = ModelWatch(config, self._bundle, who, self.station, clock, self.inference.offer)
         name = f"onbelt-{config.station.line}-{config.station.station}"
         self.line = Connection(self._broker, f"{name}-v", on_change=self._on_line)
         self.rest = Connection(
@@ -195,6 +198,7 @@ class Daemon:
             self.publisher.acked,
             lambda: self.publisher.settled_n,
         )
+        self._watch = Watch(self.station, self.intake, self.trigger, self.capture, self.figures, clock, self.budget_ms)
         self.pulse = Pulse(
             self._who,
             self._names,
@@ -209,7 +213,7 @@ class Daemon:
             self.inference,
             self.publisher,
             self.backfill,
-            Watch(self.station, self.intake, self.trigger, self.capture, self.figures, clock, self.budget_ms),
+            self._watch,
             self.announcer,
             self._notifier,
             clock,
@@ -227,6 +231,7 @@ class Daemon:
         self._run("pulse", self.pulse.run, self._finish, ending=True)
         self._run("engine", self._run_engine, self._stop)
         self._run("camera", self.capture.run, self._stop)
+        self._run("models", self.models.run, self._stop)
         self._run("trigger", lambda stop: self.trigger.run(stop, self.intake.step), self._stop)
         logger.info(
             "station %s, boot %s, model %s, recipe %s, trigger %s, camera %s, broker %s",
@@ -322,6 +327,12 @@ class Daemon:
                 f"broker {self._broker}: {why}"[:200],
                 "start the broker or check mqtt.host; verdicts go to the journal and are sent later",
             )
+
+    def _on_swap(self, new: Prepared) -> None:
+        """Another model judges: what is said about parts from here on is said in its name."""
+        self.budget_ms = self._watch.budget_ms = new.budget_ms
+        self.publisher.who = new.who
+        self.announcer.judge_with(new.who, new.bundle)
 
     def _on_rest(self, connected: bool, why: str) -> None:
         if connected:

@@ -3,11 +3,13 @@
 import logging
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from edge.bundle.reader import Bundle
 from edge.clock import Clock
 from edge.daemon.figures import Facts
 from edge.daemon.ledger import Answers, Ledger
+from edge.daemon.modelwatch import Prepared
 from edge.daemon.parts import NS_PER_MS, Outcome, Shot
 from edge.daemon.phase import Severity, Station
 from edge.daemon.progress import Progress
@@ -19,6 +21,9 @@ from edge.errors import EngineError, OnbeltError, PictureError
 from edge.judge import Judge
 from edge.preprocess import fit
 
+if TYPE_CHECKING:
+    from edge.daemon.compose import Identity
+
 logger = logging.getLogger(__name__)
 
 FAULT_AFTER = 3  # failed inferences in a row
@@ -26,6 +31,7 @@ FIRST_RETRY_S, LAST_RETRY_S = 2.0, 60.0  # what does not go away is tried less a
 REBUILD_LIMIT_MS = 120_000.0  # a large model on a slow box; longer is a hang
 RENEW_BELOW = 0.5  # share of the token's life left: from here on pauses renew it
 URGENT_BELOW = 0.1  # and from here on a golden frame goes between two parts
+SWAP_PATIENCE_NS = 10_000_000_000  # another model waits so long for a pause: in one, no part is under way at the gate
 
 
 class Inference:
@@ -79,6 +85,13 @@ class Inference:
         self._retry_s = FIRST_RETRY_S
         self._renewing = False
         self._forced = False
+        self._offered: tuple[Prepared, int] | None = None
+        self._who: Identity | None = None
+        self.on_swap: Callable[[Prepared], None] = lambda _: None
+
+    def offer(self, prepared: Prepared) -> None:
+        """Let this model judge from the next pause on, or after a while between two parts. From any thread."""
+        self._offered = (prepared, self._clock.monotonic_ns())
 
     def run(self, stop: threading.Event) -> None:
         """Build the engine, check it, then judge shots until told to stop."""
@@ -86,6 +99,7 @@ class Inference:
             self._prepare(stop)
             while not stop.is_set():
                 shot = self._shots.get(timeout_s=self._patience_s())
+                self._take_over(idle=shot is None)
                 if shot is not None:
                     self.progress.begin()
                     outcome = self.step(shot)
@@ -123,7 +137,30 @@ class Inference:
             self._failures = 0
             self._station.clear("engine")
         done_ns = self._clock.monotonic_ns()
-        return Outcome.of(shot, "", done_ns, begun_ns=begun_ns, judgement=judgement, infer_ms=infer_ms)
+        return Outcome.of(shot, "", done_ns, begun_ns=begun_ns, judgement=judgement, infer_ms=infer_ms, who=self._who)
+
+    def _take_over(self, *, idle: bool) -> None:
+        """Between two parts: the offered model judges from here on, all of it at once."""
+        if self._offered is None:
+            return
+        new, offered_ns = self._offered
+        # A station that cannot judge has nothing to lose by waiting no longer.
+        if not idle and self._engine is not None and self._clock.monotonic_ns() - offered_ns < SWAP_PATIENCE_NS:
+            return
+        self._offered = None
+        before, self._engine = self._engine, new.engine
+        self._bundle, self._judge, self._selfcheck, self._who = new.bundle, new.judge, new.selfcheck, new.who
+        self._budget_ms = new.budget_ms
+        self._open_engine = new.reopen
+        self._facts.engine, self._facts.infer_p99_ms = new.engine.name, new.times.p99
+        self._failures, self._renewing, self._forced = 0, False, False
+        self.on_swap(new)
+        self._station.checked(new.selfcheck.token(self._check_valid_ms), self._check_valid_ms, handover=False)
+        for code in ("engine", "golden", "budget"):
+            self._station.clear(code)
+        if before is not None:
+            before.close()
+        logger.info("model %s judges from here on", new.who.recipe)
 
     # --- engine and self-check --------------------------------------------------------------------------------------------
 

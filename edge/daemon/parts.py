@@ -1,12 +1,16 @@
 """What travels between the stages: a ticket per trigger, the shot taken for it, and the outcome that becomes its verdict."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.camera.base import Frame, Trigger
 from edge.judge import Judgement
+
+if TYPE_CHECKING:
+    from edge.daemon.compose import Identity
 
 NS_PER_MS = 1_000_000
 
@@ -48,6 +52,7 @@ class Outcome:
         size_px: width and height of the picture, (0, 0) without one. exp_ns: end of its exposure, 0 without one.
         judgement: where it was judged. infer_ms: time in the engine.
         begun_ns: when judging began, 0 when it did not. done_ns: when it was answered.
+        who: what judged it, None for what judges now: another model may have taken over since.
     """
 
     ticket: Ticket
@@ -59,6 +64,7 @@ class Outcome:
     infer_ms: float | None = None
     begun_ns: int = 0
     done_ns: int = 0
+    who: "Identity | None" = None
 
     @classmethod
     def of(
@@ -70,8 +76,9 @@ class Outcome:
         begun_ns: int = 0,
         judgement: Judgement | None = None,
         infer_ms: float | None = None,
+        who: "Identity | None" = None,
     ) -> "Outcome":
         """The outcome of a part with a frame."""
         frame = shot.frame
         height, width = frame.pixels.shape[:2]
-        return cls(shot.ticket, reason, frame.pixels, (width, height), frame.eof_ns, judgement, infer_ms, begun_ns, done_ns)
+        return cls(shot.ticket, reason, frame.pixels, (width, height), frame.eof_ns, judgement, infer_ms, begun_ns, done_ns, who)

@@ -166,12 +166,15 @@ class Station:
             changed = self._derive()
         self._tell(changed)
 
-    def checked(self, check: Check, valid_ms: float) -> None:
-        """A self-check was passed: the station arms, or stays armed with a new token."""
+    def checked(self, check: Check, valid_ms: float, *, handover: bool = True) -> None:
+        """A self-check was passed: the station arms, or stays armed with a new token.
+
+        Without a handover the new token counts at once: an earlier one was another model's.
+        """
         with self._lock:
             now_ns = self._clock.monotonic_ns()
-            if self._check is not None and now_ns < self._check_until_ns:
-                self._before = (self._check.token, self._check_until_ns)
+            living = handover and self._check is not None and now_ns < self._check_until_ns
+            self._before = (self._check.token, self._check_until_ns) if living and self._check else ("", 0)
             self._check = check
             self._check_from_ns = now_ns
             self._check_until_ns = now_ns + round(valid_ms * 1e6)

@@ -82,7 +82,7 @@ class Publisher:
         self._journal = journal
         self._line = line
         self._topic = topic
-        self._who = who
+        self.who = who
         self._station = station
         self._clock = clock
         self._figures = figures
@@ -128,7 +128,7 @@ class Publisher:
         made = self._compose(batch, "")
         try:
             first = self._journal.append(
-                [Entry(self._who.boot, verdict.seq, payload) for verdict, payload in made], self._take_confirmed()
+                [Entry(self.who.boot, verdict.seq, payload) for verdict, payload in made], self._take_confirmed()
             )
         except JournalError as exc:
             self._station.raise_(
@@ -149,14 +149,14 @@ class Publisher:
         prev = self._journal.head
         for outcome in batch:
             moment = Moment(self._clock.monotonic_ns(), self._station.token(), prev, self.clock_state, forced)
-            verdict = compose(outcome, self._who, moment)
+            verdict = compose(outcome, outcome.who or self.who, moment)
             try:
-                payload = encode_verdict(verdict, self._who.key)
+                payload = encode_verdict(verdict, self.who.key)
             except ContractError:
                 # Names are checked at start and scores are finite: what comes here is a fault of ours, and the part waits.
                 logger.exception("verdict %d cannot be written; answered invalid", outcome.ticket.seq)
                 verdict = shortest(verdict, "engine")
-                payload = encode_verdict(verdict, self._who.key)
+                payload = encode_verdict(verdict, self.who.key)
             if not forced:
                 prev = payload_hash(payload)
             made.append((verdict, payload))

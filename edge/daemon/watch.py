@@ -37,7 +37,7 @@ class Watch:
         self._capture = capture
         self._figures = figures
         self._clock = clock
-        self._budget_ms = budget_ms
+        self.budget_ms = budget_ms
         self._seen: dict[str, tuple[int, int]] = {}
 
     def look(self) -> None:
@@ -56,11 +56,11 @@ class Watch:
             "slow the line, take a faster model or a faster box: onbelt bench tells what this one can do",
         )
         slow = self._figures.infer_ms.percentiles(99) if self._figures.infer_ms.count >= _MIN_SAMPLES else None
-        if slow is not None and slow[0] > self._budget_ms:
+        if slow is not None and slow[0] > self.budget_ms:
             self._station.raise_(
                 "slow",
                 "warning",
-                f"the engine takes {slow[0]:.1f} ms (p99) in service, the budget is {self._budget_ms:.1f} ms",
+                f"the engine takes {slow[0]:.1f} ms (p99) in service, the budget is {self.budget_ms:.1f} ms",
                 "look for another program on this machine, and at its temperature",
             )
         else:

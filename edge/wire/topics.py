@@ -55,6 +55,8 @@ RESULT = Channel("cmd/{name}/result", out=True, qos=1, retain=False, live=False,
 QUARANTINE = Channel("quarantine", out=True, qos=1, retain=True, live=False, overflow=Overflow.LATEST)
 ACK = Channel("gate/{name}/ack", out=False, qos=1, retain=False, live=False, overflow=Overflow.DROP_OLDEST)
 COMMAND = Channel("cmd/{name}", out=False, qos=1, retain=False, live=False, overflow=Overflow.DROP_OLDEST)
+UPDATE_DESIRED = Channel("update/desired", out=False, qos=1, retain=True, live=False, overflow=Overflow.LATEST)
+UPDATE_REPORTED = Channel("update/reported", out=True, qos=1, retain=True, live=False, overflow=Overflow.LATEST)
 
 CHANNELS = (
     VERDICT,
@@ -70,6 +72,8 @@ CHANNELS = (
     QUARANTINE,
     ACK,
     COMMAND,
+    UPDATE_DESIRED,
+    UPDATE_REPORTED,
 )
 
 

@@ -1,0 +1,151 @@
+"""Remote model updates on this box: run the updater, install the first model, say how things stand, sign a desired state.
+
+onbelt update install bottle-1.onbelt --config /etc/onbelt/update.toml
+onbelt update run --config /etc/onbelt/update.toml
+onbelt update status --config /etc/onbelt/update.toml
+onbelt update desire --key operator.key --site plant1 --product bottle --channel stable --mqtt broker:1883 --station onbelt/v1/...
+
+`run` is the service: it ends with SIGTERM or SIGINT. Exit status: 0 ok, 1 fault, 2 usage, 3 something does not verify.
+"""
+
+import argparse
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+DAY_S = 86_400
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, help="what to do")
+
+    def on_box(name: str, text: str) -> argparse.ArgumentParser:
+        one = actions.add_parser(name, help=text, description=text)
+        one.add_argument("--config", type=Path, required=True, metavar="FILE", help="the updater's configuration, update.toml")
+        return one
+
+    on_box("run", "fetch, verify, prove, switch and guard, for as long as it runs")
+    install = on_box("install", "put the first model on a box")
+    install.add_argument("bundle", type=Path, metavar="BUNDLE", help="the signed model file, NAME.onbelt")
+    status = on_box("status", "what runs, what is under way, what was refused and why")
+    for one in (install, status):
+        one.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    desire = actions.add_parser(
+        "desire", help="sign a desired state, and publish it", description="sign a desired state, and publish it"
+    )
+    desire.add_argument(
+        "--key", type=Path, required=True, metavar="FILE", help="the operator's private key, made with onbelt keygen"
+    )
+    desire.add_argument("--site", required=True, metavar="SITE", help="site of the boxes it is for")
+    desire.add_argument("--product", required=True, metavar="NAME", help="product of the boxes it is for")
+    what = desire.add_mutually_exclusive_group()
+    what.add_argument("--channel", default="", metavar="NAME", help="follow this channel")
+    what.add_argument("--pin", type=int, default=0, metavar="VERSION", help="stay with this version")
+    what.add_argument("--pause", action="store_true", help="stay with what runs")
+    desire.add_argument(
+        "--window",
+        action="append",
+        default=[],
+        metavar="HH:MM-HH:MM",
+        help="time of day (UTC) for a switch; may be given more than once",
+    )
+    desire.add_argument("--days", type=float, default=30.0, metavar="N", help="days until it is void (default: %(default)s)")
+    desire.add_argument("--serial", type=int, default=0, metavar="N", help="its number, higher than the last (default: the time)")
+    desire.add_argument("--issuer", default="operator", metavar="NAME", help="who asks, for logs (default: %(default)s)")
+    desire.add_argument("--mqtt", default="", metavar="HOST:PORT", help="broker to publish it to; without: print it")
+    desire.add_argument("--station", default="", metavar="TOPIC", help="topic of the station, onbelt/v1/SITE/AREA/LINE/STATION")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do one action."""
+    return {"run": _run, "install": _install, "status": _status, "desire": _desire}[args.action](args)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from edge.update.config import load_update_config
+    from edge.update.service import UpdateService
+
+    service = UpdateService(*load_update_config(args.config))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: service.stop())
+    service.run()
+    return 0
+
+
+def _install(args: argparse.Namespace) -> int:
+    from edge.update.config import load_update_config
+    from edge.update.service import UpdateService
+
+    service = UpdateService(*load_update_config(args.config))
+    model = service.install(args.bundle)
+    done = {"installed": model.version, "sha256": model.sha256, "model": model.ref, "link": str(service.store.current)}
+    print(json.dumps(done) if args.json else "\n".join(f"{key}: {value}" for key, value in done.items()))
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    from edge.update.config import load_update_config
+    from edge.update.service import describe
+    from edge.update.state import State, load_state
+
+    config, _ = load_update_config(args.config)
+    state = load_state(Path(config.folder) / "state.json") or State()
+    if args.json:
+        print(json.dumps(describe(state)))
+        return 0
+    for name, model in (("committed", state.committed), ("previous", state.previous), ("candidate", state.candidate)):
+        print(f"{name:<10} {f'version {model.version}  {model.ref or model.sha256[:16]}' if model else 'none'}")
+    print(f"{'step':<10} {state.step.value}")
+    print(f"{'why':<10} {f'{state.reason}: {state.text}' if state.reason else state.text or 'all is well'}")
+    for one in state.refused:
+        print(f"{'refused':<10} version {one.model.version}: {one.reason}: {one.text}")
+    return 0
+
+
+def _desire(args: argparse.Namespace) -> int:
+    from edge.bundle.signing import load_private
+    from edge.clock import SystemClock
+    from edge.errors import BrokerError, ConfigError
+    from edge.mqtt.connection import Connection
+    from edge.mqtt.settings import Broker
+    from edge.wire import topics
+    from edge.wire.update import DESIRED_SCHEMA, Desired, sign_desired
+
+    now_us = SystemClock().utc_us()
+    desired = Desired(
+        DESIRED_SCHEMA,
+        args.site,
+        args.product,
+        args.serial or now_us // 1000,
+        "pin" if args.pin else "pause" if args.pause else "follow",
+        args.channel or "stable",
+        args.pin,
+        args.window,
+        now_us + round(args.days * DAY_S * 1e6),
+        args.issuer,
+        "0" * 64,
+    )
+    payload = sign_desired(desired, load_private(args.key))
+    if not args.mqtt:
+        sys.stdout.write(payload.decode() + "\n")
+        return 0
+    host, _, port = args.mqtt.rpartition(":")
+    if not host or not port.isdigit() or not args.station:
+        raise ConfigError(
+            "--mqtt HOST:PORT and --station TOPIC: expected both, such as broker:1883 and onbelt/v1/plant1/hall2/line3/st2"
+        )
+    connection = Connection(Broker(host, int(port)), f"onbelt-desire-{now_us}", quiet=True)
+    connection.keep(f"{args.station}/{topics.UPDATE_DESIRED.suffix}", payload)
+    connection.start()
+    end = time.monotonic() + 10.0
+    while not connection.connected and time.monotonic() < end:
+        time.sleep(0.05)
+    connected, why = connection.connected, connection.why
+    connection.close(2.0)
+    if not connected:
+        raise BrokerError(f"{args.mqtt}: {why}; is the broker running there?")
+    print(f"published to {args.station}/{topics.UPDATE_DESIRED.suffix}, serial {desired.serial}")
+    return 0

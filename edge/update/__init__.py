@@ -1,0 +1,1 @@
+"""The box's side of remote updates: fetch, verify, prove, switch, guard; the running model keeps running meanwhile."""

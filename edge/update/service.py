@@ -1,0 +1,306 @@
+"""The updater as a process: looks at the repository now and then, obeys the signed desired state, reports every step.
+
+It never stops the daemon and never speaks for it. Whatever fails here is logged, reported and tried again; the model that runs
+goes on running.
+"""
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from edge import __version__
+from edge.bundle.reader import open_bundle
+from edge.bundle.signing import TrustStore, default_trust
+from edge.clock import Clock, SystemClock
+from edge.daemon.config import StationConfig
+from edge.errors import ConfigError, ContractError, UpdateError
+from edge.update.config import UpdateConfig
+from edge.update.ear import Ear
+from edge.update.files import write_atomic
+from edge.update.guard import GuardSettings
+from edge.update.machine import Machine, Watched
+from edge.update.prove import Proof, ProofSettings, run_proof
+from edge.update.reasons import REFUSED
+from edge.update.source import Release, Source
+from edge.update.state import Model, State, Step
+from edge.update.store import ModelStore
+from edge.update.windows import is_open
+from edge.wire import topics
+from edge.wire import update as wire
+from edge.wire.verdict import references
+
+logger = logging.getLogger(__name__)
+
+RETRY_S = 5.0  # between two looks at a step that waits, and after a fault
+Mode = Literal["follow", "pin", "pause"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is wanted: by a desired state, or by the configuration while there is none (`serial` 0)."""
+
+    mode: Mode
+    channel: str
+    version: int
+    windows: list[str]
+    serial: int
+
+
+class UpdateService:
+    """One box's updater.
+
+    Args:
+        config: update.toml. station: the station's own configuration. clock: this machine's.
+
+    Raises:
+        ConfigError: a folder of keys is missing or holds what is no key. UpdateError: the folder cannot be written.
+    """
+
+    def __init__(self, config: UpdateConfig, station: StationConfig, clock: Clock | None = None) -> None:
+        self._config = config
+        self._station = station
+        self._clock = clock or SystemClock()
+        self._names = station.topics()
+        folders = station.trust_folders()
+        trust = TrustStore.from_folders(folders) if folders else default_trust()
+        self._operators = TrustStore.from_folders(map(Path, config.operators))
+        self._stop = threading.Event()
+        self._news = threading.Event()
+        self._heard = b""
+        name = f"onbelt-{station.station.line}-{station.station.station}-u"
+        self.ear = Ear(station.broker(), self._names, name, self._clock, self._hear)
+        self.store = ModelStore(Path(config.folder), reserve_bytes=round(config.reserve_mb * 2**20))
+        self._wish_file = Path(config.folder) / "desired.json"
+        self.wish = self._load_wish()
+        self._source = Source(
+            self.store,
+            Path(config.root),
+            config.metadata_url,
+            config.target_url,
+            station.station.site,
+            config.product,
+            ca=config.ca,
+        )
+        self._proof = ProofSettings(
+            tuple(map(str, folders)),
+            station.model.engine,
+            station.model.threads,
+            station.model.budget_ms,
+            config.memory_mb,
+            config.certificate,
+        )
+        self._guard_settings = GuardSettings(config.guard_parts, config.guard_s, config.take_s, config.arm_s)
+        self.machine = Machine(
+            self.store,
+            self._source,
+            trust,
+            config.product,
+            self._prove,
+            self._hold,
+            self._guard,
+            self._settle,
+            self._report,
+            self._clock,
+        )
+        self._trust = trust
+
+    def install(self, bundle: Path) -> Model:
+        """Put the first model on a box by hand; it is verified and proved like any other.
+
+        Raises:
+            ConfigError: a model is installed already. BundleError: the bundle is not to be used. UpdateError: it does not prove
+                itself here.
+        """
+        if self.machine.state.committed is not None:
+            raise ConfigError(
+                f"{self.store.folder}: version {self.machine.state.committed.version} is installed; publish the next"
+            )
+        opened = open_bundle(bundle, self._trust)
+        manifest = opened.manifest
+        if manifest.product != self._config.product:
+            raise UpdateError(
+                f"{bundle}: expected a model for {self._config.product}, got one for {manifest.product}", reason="wrong-product"
+            )
+        proof = self._prove(bundle, None)
+        if proof.reason:
+            raise UpdateError(f"{bundle}: {proof.text}", reason=proof.reason)
+        sha256 = self.store.install(bundle.read_bytes())
+        self.store.switch(sha256)
+        model = Model(sha256, manifest.version, references(manifest, opened.sha256)[0])
+        self.machine.adopt(model)
+        return model
+
+    def run(self) -> None:
+        """Update until told to stop."""
+        self.ear.connection.start()
+        self._report(self.machine.state)
+        look_at = 0.0
+        try:
+            while not self._stop.is_set():
+                if self._news.is_set():
+                    self._news.clear()
+                    if self._obey(self._heard):
+                        look_at = 0.0
+                due = time.monotonic() >= look_at
+                if due:
+                    look_at = time.monotonic() + self._config.poll_s
+                wait_s = self._once(due=due)
+                # A step that follows at once follows at once; idle waits for the next look.
+                self._news.wait(look_at - time.monotonic() if wait_s is None else wait_s)
+        finally:
+            self.ear.connection.close(0.5)
+
+    def stop(self) -> None:
+        """End soon, wherever it is."""
+        self._stop.set()
+        self._news.set()
+
+    # --- one turn ---------------------------------------------------------------------------------------------------------
+
+    def _once(self, *, due: bool) -> float | None:
+        """Do what there is to do; returns the seconds until the next turn, None for the next look."""
+        machine = self.machine
+        try:
+            if machine.state.step is Step.IDLE:
+                if due:
+                    self._look()
+                return None if machine.state.step is Step.IDLE else 0.0
+            before = machine.state.step
+            machine.advance()
+        except UpdateError as exc:
+            logger.warning("%s: %s", exc.reason, exc)
+            if machine.state.step is not Step.IDLE:
+                return RETRY_S
+            # What was refused and why says more than that it was refused before.
+            if exc.reason != "refused-before" or machine.state.reason not in REFUSED:
+                self._note(exc)
+            return None
+        return 0.0 if machine.state.step is not before else RETRY_S
+
+    def _note(self, exc: UpdateError) -> None:
+        try:
+            self.machine.note(exc.reason, str(exc))
+        except UpdateError as full:
+            logger.warning("%s", full)
+
+    def _look(self) -> None:
+        wish = self.wish
+        if wish.mode == "pause":
+            raise UpdateError("updates are paused on this box; a desired state of mode follow or pin ends that", reason="paused")
+        release: Release = self._source.version(wish.version) if wish.mode == "pin" else self._source.channel(wish.channel)
+        if not self.machine.offer(release, wish.serial):
+            self.machine.note("", "up to date")
+
+    # --- the desired state ------------------------------------------------------------------------------------------------
+
+    def _hear(self, payload: bytes) -> None:
+        self._heard = payload  # the newest is the one that counts
+        self._news.set()
+
+    def _obey(self, payload: bytes) -> bool:
+        """Take a desired state; True when it is in force from now on and was not before."""
+        if not payload or self._stop.is_set():
+            return False
+        try:
+            wish = self._wish_of(payload)
+            if wish.serial == self.wish.serial:  # the broker retains it, so it comes with every connect
+                return False
+            write_atomic(self._wish_file, payload)
+        except UpdateError as exc:
+            logger.warning("%s: %s", exc.reason, exc)
+            if self.machine.state.step is Step.IDLE:
+                self._note(exc)
+            return False
+        self.wish = wish
+        logger.info("desired state %d: %s", wish.serial, wish)
+        self._report(self.machine.state)
+        return True
+
+    def _wish_of(self, payload: bytes) -> Wish:
+        try:
+            desired = wire.open_desired(payload, self._operators)
+        except ContractError as exc:
+            raise UpdateError(str(exc), reason="not-signed-by-operator") from exc
+        mine = (self._station.station.site, self._config.product)
+        if (desired.site, desired.product) != mine:
+            raise UpdateError(f"desired: for {desired.site}/{desired.product}, this box is {'/'.join(mine)}", reason="not-for-us")
+        if desired.serial < self.wish.serial or self._clock.utc_us() > desired.not_after_us:
+            raise UpdateError(
+                f"desired: serial {desired.serial} (obeyed: {self.wish.serial}), valid until {desired.not_after_us} us; "
+                "sign a new one, and compare the clocks",
+                reason="stale",
+            )
+        return Wish(desired.mode, desired.channel, desired.version, list(desired.windows), desired.serial)
+
+    def _load_wish(self) -> Wish:
+        plain = Wish("follow", self._config.channel, 0, list(self._config.windows), 0)
+        self.wish = plain
+        try:
+            payload = self._wish_file.read_bytes()
+            desired = wire.open_desired(payload, self._operators)
+        except FileNotFoundError:
+            return plain
+        except (OSError, ContractError) as exc:
+            logger.warning("%s: %s; the configuration counts until the next desired state", self._wish_file, exc)
+            return plain
+        # It was in force before: its age says nothing against it now.
+        return Wish(desired.mode, desired.channel, desired.version, list(desired.windows), desired.serial)
+
+    # --- what the machine asks --------------------------------------------------------------------------------------------
+
+    def _prove(self, new: Path, previous: Path | None) -> Proof:
+        return run_proof(new, previous, self._proof)
+
+    def _hold(self) -> Watched:
+        if self.wish.mode == "pause":
+            return Watched("paused", "updates are paused on this box")
+        if not is_open(self.wish.windows, self._clock.utc_us()):
+            return Watched("window", f"waits for {', '.join(self.wish.windows)} UTC")
+        silent = self.ear.silent
+        # A box without a model that judges has nothing to lose, and no arms to wait for.
+        if silent and self.machine.state.committed is not None:
+            return Watched("silent", silent)
+        return Watched("", "")
+
+    def _guard(self, model: Model) -> Watched | None:
+        return self.ear.watch(model, self._guard_settings, self._stop)
+
+    def _settle(self, model: Model) -> None:
+        if not self.ear.wait_for(model, self._config.take_s, self._stop):
+            logger.warning("the daemon has not said yet that it runs version %d again", model.version)
+
+    def _report(self, state: State) -> None:
+        wish = self.wish
+        reported = wire.Reported(
+            wire.REPORTED_SCHEMA,
+            self._station.station.station,
+            self._clock.utc_us(),
+            f"onbelt {__version__}",
+            self._station.station.site,
+            self._config.product,
+            state.step.value,
+            _reported(state.committed),
+            _reported(state.candidate),
+            wish.serial,
+            wish.mode,
+            wish.channel,
+            state.reason,
+            state.text[:400],
+            [f"{one.model.version} {one.reason}" for one in state.refused],
+        )
+        self.ear.connection.keep(self._names.topic(topics.UPDATE_REPORTED), wire.REPORTED.encode(reported))
+
+
+def _reported(model: Model | None) -> wire.ReportedModel | None:
+    return None if model is None else wire.ReportedModel(model.version, model.sha256, model.ref)
+
+
+def describe(state: State) -> dict[str, object]:
+    """The state as a plain record, for `onbelt update status`."""
+    plain: dict[str, object] = msgspec.to_builtins(state)
+    return plain

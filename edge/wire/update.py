@@ -1,0 +1,138 @@
+r"""What a fleet says to a box and what the box answers: `update/desired` and `update/reported`, both retained.
+
+A desired state is signed by an operator, because a broker is no authority: it could make a box go to any model the repository
+lists. `serial` counts up, so that an old message cannot be played again. It names a channel or a version; what may be fetched
+and is run is decided by the repository's metadata, never by this message.
+
+    {"sch":"onbelt.update-desired/1", ..., "key":"<64 hex>","sig":"<128 hex>"}
+
+The signature is Ed25519 over "onbelt.update-desired/1\\n" and all bytes before `,"sig":"`.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from edge.bundle.signing import TrustStore, key_id
+from edge.errors import ContractError
+from edge.wire.codec import Codec, Count, Micros, Name
+
+DESIRED_SCHEMA = "onbelt.update-desired/1"
+REPORTED_SCHEMA = "onbelt.update-reported/1"
+_SIG_HEAD = b',"sig":"'
+_SIG_TAIL_BYTES = len(_SIG_HEAD) + 128 + len(b'"}')
+_DOMAIN = DESIRED_SCHEMA.encode() + b"\n"
+
+Hex64 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Hex128 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{128}\Z")]
+Clock24 = Annotated[str, msgspec.Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]\Z")]
+
+
+class Desired(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a box shall run.
+
+    Attributes:
+        site, product: whose models; a box that is for others refuses it.
+        serial: counts up; a box obeys none below the highest it has obeyed.
+        mode: follow the channel, pin the version, or pause: stay with what runs.
+        channel: of mode follow. version: of mode pin.
+        windows: times of day (UTC) at which a switch may happen, "22:00-04:30"; none for any time.
+        not_after_us: void from then on, microseconds UTC.
+        issuer: who asks, for logs. key: id of the key that signed.
+    """
+
+    sch: str
+    site: Name
+    product: Name
+    serial: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+    mode: Literal["follow", "pin", "pause"]
+    channel: Name
+    version: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+    windows: Annotated[list[Clock24], msgspec.Meta(max_length=7)]
+    not_after_us: Micros
+    issuer: Name
+    key: Hex64
+    sig: Hex128 | msgspec.UnsetType = msgspec.UNSET
+
+
+class ReportedModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A model as a box reports it. `ref`: as in verdicts, empty while it is not verified."""
+
+    version: Count
+    sha256: Hex64
+    ref: str
+
+
+class Reported(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a box's update stands.
+
+    Attributes:
+        step: idle, download, verify, prove, switch, guard or revert. committed: what has proved itself.
+        candidate: what is being brought in. serial: of the desired state in force, 0 for none.
+        reason: one word of `edge.update.reasons`, empty when all is well. text: the same for people.
+        refused: the newest refusals as "version reason", newest last.
+    """
+
+    sch: str
+    station: Name
+    at_us: Micros
+    software: str
+    site: Name
+    product: Name
+    step: Literal["idle", "download", "verify", "prove", "switch", "guard", "revert"]
+    committed: ReportedModel | None
+    candidate: ReportedModel | None
+    serial: Count
+    mode: Literal["follow", "pin", "pause"]
+    channel: Name
+    reason: str
+    text: Annotated[str, msgspec.Meta(max_length=400)]
+    refused: Annotated[list[str], msgspec.Meta(max_length=16)]
+
+
+def _check(desired: Desired) -> None:
+    if (desired.mode == "pin") != (desired.version > 0):
+        raise ContractError(f"desired: expected a version with mode pin and 0 otherwise, got {desired.version} - at `$.version`")
+
+
+DESIRED: Codec[Desired] = Codec(DESIRED_SCHEMA, Desired, max_bytes=2048, check=_check)
+REPORTED: Codec[Reported] = Codec(REPORTED_SCHEMA, Reported, max_bytes=4096)
+
+
+def sign_desired(desired: Desired, key: Ed25519PrivateKey) -> bytes:
+    """Write a desired state, signed. Raises ContractError: a value is out of range."""
+    body = msgspec.json.encode(msgspec.structs.replace(desired, key=key_id(key.public_key()), sig=msgspec.UNSET))
+    head = body[:-1]
+    payload = head + _SIG_HEAD + key.sign(_DOMAIN + head).hex().encode() + b'"}'
+    DESIRED.decode(payload)
+    return payload
+
+
+def open_desired(payload: bytes, operators: TrustStore) -> Desired:
+    """Read a desired state; nothing in it is looked at before its signature holds, except whose it claims to be.
+
+    Raises:
+        ContractError: malformed, or not signed by a trusted operator.
+    """
+    if len(payload) > DESIRED.max_bytes:
+        raise ContractError(f"desired: expected at most {DESIRED.max_bytes} bytes, got {len(payload)}; refused")
+    head, tail = payload[:-_SIG_TAIL_BYTES], payload[-_SIG_TAIL_BYTES:]
+    if not (tail.startswith(_SIG_HEAD) and tail.endswith(b'"}')):
+        raise ContractError("desired: expected a signature at its end; sign it with onbelt update desire")
+    try:
+        signature = bytes.fromhex(tail[len(_SIG_HEAD) : -2].decode("ascii"))
+    except ValueError as exc:
+        raise ContractError("desired: expected a signature of 128 hex digits; sign it with onbelt update desire") from exc
+    # A handful of operators: each key is tried, so that nothing has to be parsed to know which.
+    for key in operators.keys.values():
+        try:
+            key.verify(signature, _DOMAIN + head)
+        except InvalidSignature:
+            continue
+        return DESIRED.decode(payload)
+    raise ContractError(
+        f"desired: not signed by an operator this box trusts ({len(operators.keys)} keys in "
+        f"{', '.join(operators.sources) or 'no folder'}); put the operator's .pub there if you trust them"
+    )

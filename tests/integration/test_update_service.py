@@ -1,0 +1,120 @@
+"""A box updates itself over a real broker while its daemon judges: good models stay, bad ones go, and it says why."""
+
+import hashlib
+
+import pytest
+
+from edge.bundle.signing import generate_key
+from edge.daemon import inference
+from edge.errors import ConfigError
+from tests.support.rig import until
+from tests.support.update_station import UpdateStation
+
+pytestmark = pytest.mark.broker
+
+
+@pytest.fixture
+def box(request, tmp_path, mosquitto, monkeypatch):
+    """A box whose site is the topic's plant, and whose daemon does not wait for a pause; keys of update.toml by parameter."""
+    monkeypatch.setattr(inference, "SWAP_PATIENCE_NS", 0)
+    one = UpdateStation(tmp_path, mosquitto.port, **getattr(request, "param", {}))
+    yield one
+    one.close()
+
+
+def running(box):
+    return hashlib.sha256((box.state / "current").read_bytes()).hexdigest()
+
+
+def test_a_published_model_is_brought_in_under_running_parts(box):
+    box.belt()
+    box.serve()
+    assert box.committed(1)
+    published = box.site.publish(2, limit=0.9)
+    assert box.committed(2), box.reported()
+    assert box.steps()[-7:] == ["idle", "download", "verify", "prove", "switch", "guard", "idle"]
+    assert running(box) == published.sha256
+    assert box.ear.last("state")["model"] == box.reported()["committed"]["ref"]
+    assert " parts: 0 rejected" in box.reported()["text"]
+    seqs = [one.seq for one in box.ear.verdicts()]
+    assert seqs == sorted(set(seqs))
+
+
+@pytest.mark.parametrize("box", [{"guard_parts": 2000}], indirect=True)
+def test_a_model_that_judges_worse_goes_back_by_itself(box):
+    """It proves itself: golden frames hold and agree. On live parts it rejects a third of the good ones."""
+    box.belt(20.0)
+    box.serve()
+    assert box.committed(1)
+    before = running(box)
+    assert until(lambda: box.service.ear._usual.shares().parts > 60, 60)
+    box.site.publish(2, limit=0.0338)
+    assert box.idle_because("rejects"), box.reported()
+    assert running(box) == before
+    assert until(lambda: box.ear.last("state").get("model") == box.reported()["committed"]["ref"])
+    assert box.reported()["refused"] == ["2 rejects"]
+    assert "parts rejected, that is not what was promised or usual" in box.reported()["text"]
+    assert box.daemon.station.armed
+
+
+def test_the_desired_state_drives_it(box):
+    box.site.publish(2)
+    box.site.publish(3)
+    box.belt()
+    box.desire(5, "pin", version=2)
+    box.serve()
+    assert box.committed(2), box.reported()
+    assert (box.reported()["serial"], box.reported()["mode"]) == (5, "pin")
+    box.desire(6, "pause")
+    assert until(lambda: box.reported()["mode"] == "pause")
+    # An old message played again, and one by a stranger, change nothing.
+    box.desire(5, "pin", version=1)
+    assert box.idle_because("stale")
+    generate_key(box.folder / "stranger.key")
+    box.desire(9, key=box.folder / "stranger.key")
+    assert box.idle_because("not-signed-by-operator")
+    box.desire(9, site="elsewhere")
+    assert box.idle_because("not-for-us")
+    assert box.reported()["committed"]["version"] == 2
+    box.desire(10)
+    assert box.committed(3), box.reported()
+
+
+def test_no_switch_while_nobody_could_watch_it(box):
+    """The daemon is down: the model is fetched and proved, and waits."""
+    box.daemon.stop()
+    box.serve()
+    box.site.publish(2)
+    assert until(lambda: (box.reported().get("step"), box.reported().get("reason")) == ("switch", "silent"), 60)
+    box.stop_service()
+    box.start_daemon()
+    box.service = box.make_service()
+    box.belt()
+    box.serve()
+    assert box.committed(2), box.reported()
+
+
+def test_a_stopped_updater_takes_up_the_guard_again(box):
+    box.service = box.make_service()
+    assert box.service.machine.state.text == "installed by hand"  # the state of a first install is read back as it was
+    box.serve()
+    box.site.publish(2)
+    assert until(lambda: box.reported().get("step") == "guard", 60), box.reported()
+    for _ in range(4):  # more often than a box may die in a guard
+        box.stop_service()
+        box.service = box.make_service()
+        box.serve()
+        assert until(lambda: box.service.ear.connection.connected)
+    box.belt()
+    assert box.committed(2), box.reported()
+
+
+def test_the_link_of_a_station_that_names_another_file_is_refused(tmp_path, mosquitto):
+    box = UpdateStation(tmp_path, mosquitto.port)
+    try:
+        text = (tmp_path / "station.toml").read_text()
+        (tmp_path / "station.toml").write_text(text.replace("update/current", "other.onbelt"))
+        with pytest.raises(ConfigError, match=r"model.bundle: expected .*update/current"):
+            box.make_service()
+    finally:
+        box.close()
