@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.binomial import cdf
+from edge.binomial import cdf
 from edge.errors import DataError
 
 MIN_PARTS = 8

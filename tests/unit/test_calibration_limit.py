@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.utils import check_random_state
 
-from calibration.binomial import cdf, clopper_pearson_upper
 from calibration.damage import KINDS, damage, damage_all
 from calibration.limit import LimitKind, carried_rate, fit_limit, guaranteed_rank, parts_needed
+from edge.binomial import cdf, clopper_pearson_upper
 from edge.errors import DataError
 
 

@@ -1,4 +1,4 @@
-"""Binomial probabilities, exact and without a statistics library: what limits and flip rates are argued with.
+"""Binomial probabilities, exact and without a statistics library: what limits, drift alarms and flip rates are argued with.
 
 Sums run in logarithms from `math.lgamma`, so thousands of parts and rates of a part in a million neither overflow nor vanish.
 """
