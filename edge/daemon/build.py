@@ -14,6 +14,8 @@ from edge.engine import open_engine
 from edge.engine.base import Engine
 from edge.errors import ConfigError
 from edge.judge import Judge
+from edge.limits.apply import with_limit
+from edge.limits.file import read_limit
 from edge.trigger.base import TriggerSource
 from edge.trigger.command import CommandTrigger
 from edge.trigger.timer import TimerTrigger
@@ -22,10 +24,15 @@ from edge.wire.verdict import references
 
 
 def load_bundle(config: StationConfig) -> Bundle:
-    """Open and verify the model file. Raises BundleError, SignatureError, ConfigError."""
+    """Open and verify the model file, and the limit file where one is named.
+
+    Raises:
+        BundleError, SignatureError, LimitError, ConfigError: one of them is not to be used.
+    """
     folders = config.trust_folders()
     trust = TrustStore.from_folders(folders) if folders else default_trust()
-    return open_bundle(Path(config.model.bundle), trust)
+    bundle = open_bundle(Path(config.model.bundle), trust)
+    return with_limit(bundle, read_limit(Path(config.model.limit), trust)) if config.model.limit else bundle
 
 
 def make_camera(config: StationConfig) -> Camera:

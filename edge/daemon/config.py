@@ -91,6 +91,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What judges."""
 
     bundle: Annotated[str, Doc(description="the signed model file, NAME.onbelt")]
+    limit: Annotated[str, Doc(description="signed limit file made by onbelt limit for this model; empty: the bundle's own")] = ""
     trust: Annotated[
         list[str], Doc(max_length=8, description="folders of trusted keys (*.pub); empty: shipped, ~/.config/onbelt, /etc/onbelt")
     ] = []
