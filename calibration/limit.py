@@ -181,8 +181,8 @@ def _pareto_quantile(ordered: NDArray[np.float64], tail: float, deviations: floa
         deviations: scale and shape are taken so many of their standard deviations above their estimates.
 
     Source: Hosking and Wallis (1987), equations for k and alpha from the moments a_0 and a_1; here shape = -k. Deviations of
-    scale and shape, sqrt(2 / m) of the scale and (1 + |shape|) / sqrt(m) for m scores in the tail: Smith, "Estimating tails of
-    probability distributions", Annals of Statistics 15 (1987), theorem 3.2.
+    scale and shape, sqrt(2 / m) of the scale and (1 + |shape|) / sqrt(m) for m scores in the tail, after Smith, "Estimating
+    tails of probability distributions", Annals of Statistics 15 (1987), section 3: those of maximum likelihood.
     """
     n = ordered.size
     count = min(n - 1, max(_MIN_TAIL, round(n * _TAIL_SHARE)))
