@@ -10,6 +10,9 @@ from edge.camera.folder import FolderCamera
 from edge.clock import Clock
 from edge.daemon.compose import Identity, check_room
 from edge.daemon.config import Belt, StationConfig
+from edge.daemon.drift import DriftWatch
+from edge.daemon.phase import Station
+from edge.drift.monitor import DriftMonitor, DriftSettings
 from edge.engine import open_engine
 from edge.engine.base import Engine
 from edge.errors import ConfigError
@@ -90,6 +93,15 @@ def make_judge(config: StationConfig, bundle: Bundle) -> Judge:
     """The judge of this model. Raises ConfigError."""
     band = config.model.uncertain_band
     return Judge(bundle.manifest, (band[0], band[1]) if band else None)
+
+
+def make_drift(config: StationConfig, bundle: Bundle, station: Station) -> DriftWatch | None:
+    """The drift alarms of the limit in force; None when they are off."""
+    drift = config.drift
+    if not drift.enabled:
+        return None
+    settings = DriftSettings(drift.parts_per_alarm, drift.bad_share, drift.bad_passed)
+    return DriftWatch(DriftMonitor.of(bundle.manifest, settings), station)
 
 
 def make_identity(config: StationConfig, bundle: Bundle, boot: str, key: bytes | None) -> Identity:

@@ -186,6 +186,7 @@ class Daemon:
             clock,
             self.figures,
             self.view,
+            build.make_drift(config, self._bundle, self.station),
         )
         self.backfill = Backfill(
             journal.path,
