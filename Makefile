@@ -3,6 +3,7 @@
 #   make test     everything that can be tested on this machine
 #   make check    format, lint, types, import contracts
 #   make bench    latency of the engines on this machine, interleaved in one run
+#   make limits   the promises of limits and drift alarms, measured; writes docs/limits.md
 #   make products train, export and evaluate the belt's products (the shipped demo bundle is one of them)
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,7 +13,7 @@ TORCH ?= torch==2.13.0
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SECONDS_DEMO ?= 60
 
-.PHONY: demo test check bench products demo-bundle clean
+.PHONY: demo test check bench limits products demo-bundle clean
 
 demo: $(VENV)/.demo
 	$(BIN)/onbelt demo --seconds $(SECONDS_DEMO)
@@ -30,6 +31,10 @@ check: $(VENV)/.check
 bench: $(VENV)/.train
 	$(BIN)/python benchmarks/engines.py --bundle edge/data/demo.onbelt
 
+limits: $(VENV)/.evidence
+	$(BIN)/python benchmarks/drift_pictures.py --bundle edge/data/demo.onbelt --out build/drift-scores.json
+	$(BIN)/python benchmarks/limits.py --bundle edge/data/demo.onbelt --scores build/drift-scores.json --write
+
 products: $(VENV)/.train
 	BIN=$(BIN) benchmarks/products.sh
 
@@ -44,6 +49,10 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.train: $(VENV)/.demo
 	$(PIP) install '$(TORCH)'
 	$(PIP) install -e '.[demo,train,test]'
+	touch $@
+
+$(VENV)/.evidence: $(VENV)/.demo
+	$(PIP) install -e '.[demo,evidence]'
 	touch $@
 
 $(VENV)/.check: $(VENV)/.train
