@@ -10,6 +10,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt  # the backend must be chosen first
 import numpy as np
+from matplotlib.lines import Line2D
 
 from edge.drift.monitor import DriftKind
 from edge.errors import OnbeltError
@@ -181,7 +182,7 @@ def _draw_drift(result: dict[str, Any], path: Path) -> None:
     axis.grid(axis="x", color="#e5e7eb", linewidth=0.6)
     axis.set_axisbelow(True)
     axis.set_xlabel("parts until the alarm, median of 20 (grey at the right: none within 6,000); larger dot = stronger drift")
-    handles = [plt.Line2D([], [], marker="o", linestyle="", color=colour, label=kind) for kind, colour in COLOURS.items()]
+    handles = [Line2D([], [], marker="o", linestyle="", color=colour, label=kind) for kind, colour in COLOURS.items()]
     figure.legend(handles=handles, frameon=False, loc="outside upper right", ncols=4, fontsize=8)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
