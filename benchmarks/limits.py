@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.compare import two_sample_p
 from calibration.limit import LimitKind, fit_limit, parts_needed
 from edge.binomial import cdf, clopper_pearson_upper
 from edge.bundle.manifest import Manifest
@@ -176,12 +177,12 @@ def run_streams(
                 state[watched] = advance(state[watched], table.pays[counts[watched, part]])
             due = state.mean(axis=1) >= threshold
             if due.any():
+                state[due] = 0.0
                 if once:
                     found[kind][due & running] = part + 1
                     running &= ~due
                 else:
                     found[kind] += due
-                    state[due] = 0.0
         if once and not running.any():
             break
     return found
@@ -311,7 +312,7 @@ def measure(bundle_path: Path, scores: dict[str, Any] | None, simulations: int, 
         "estimates": [promise_kept(law, 0.005, 0.95, n, max(50, simulations // 5), seed + n) for n in (50, 150, 400)],
         "splits": splits_kept(real, 0.05, 0.95, real.size // 3, simulations, seed + 3) if real.size >= 200 else None,
         "false_alarms": false_alarms(int(real.size), parts, strict, seed + 4),
-        "naive": false_alarms(int(real.size), parts // 10, strict, seed + 5, naive=True),
+        "naive": false_alarms(int(real.size), parts, strict, seed + 5, naive=True),
         "quarantine": quarantines(max(50, simulations // 5), seed + 6),
     }
     if scores is not None:
@@ -324,6 +325,8 @@ def measure(bundle_path: Path, scores: dict[str, Any] | None, simulations: int, 
         result["fresh"] = {"n": good.size, "rejected": rejected, "bound": clopper_pearson_upper(rejected, good.size, 0.95)}
         result["drift"] = times_to_alarm(manifest, scores, DriftSettings(), seed + 7)
         result["pictures"] = {key: scores[key] for key in ("engine", "machine", "seconds", "units")}
+        result["pictures"] |= {"good": good.size, "each": min(len(values) for values in scores["drifted"].values())}
+        result["pictures"]["alike"] = two_sample_p(good, real)
     result["machine"], result["seconds"] = str(this_machine()), time.monotonic() - began
     result["date"] = datetime.now(timezone.utc).date().isoformat()
     return result
