@@ -6,6 +6,7 @@
 #   make update-kills  kill the updater before every change it makes to the disk
 #   make update-power-cuts  cut the power of the updater's disk 500 times (root, loop devices)
 #   make update-switch  another model under a belt of 30 parts a second
+#   make limits   the promises of limits and drift alarms, measured; writes docs/limits.md
 #   make products train, export and evaluate the belt's products (the shipped demo bundle is one of them)
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,7 +16,7 @@ TORCH ?= torch==2.13.0
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SECONDS_DEMO ?= 60
 
-.PHONY: demo test check bench products demo-bundle update-kills update-power-cuts update-switch clean
+.PHONY: demo test check bench products demo-bundle update-kills update-power-cuts update-switch limits clean
 
 demo: $(VENV)/.demo
 	$(BIN)/onbelt demo --seconds $(SECONDS_DEMO)
@@ -32,6 +33,10 @@ check: $(VENV)/.check
 
 bench: $(VENV)/.train
 	$(BIN)/python benchmarks/engines.py --bundle edge/data/demo.onbelt
+
+limits: $(VENV)/.evidence
+	$(BIN)/python benchmarks/drift_pictures.py --bundle edge/data/demo.onbelt --out build/drift-scores.json
+	$(BIN)/python benchmarks/limits.py --bundle edge/data/demo.onbelt --scores build/drift-scores.json --write
 
 products: $(VENV)/.train
 	BIN=$(BIN) benchmarks/products.sh
@@ -56,6 +61,10 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.train: $(VENV)/.demo
 	$(PIP) install '$(TORCH)'
 	$(PIP) install -e '.[demo,train,test]'
+	touch $@
+
+$(VENV)/.evidence: $(VENV)/.demo
+	$(PIP) install -e '.[demo,evidence]'
 	touch $@
 
 $(VENV)/.check: $(VENV)/.train

@@ -4,6 +4,7 @@
     ├── PictureError        a picture file or frame cannot be used (whoever supplied it)
     ├── BundleError         a bundle is malformed, altered or does not fit (whoever publishes models)
     │   └── SignatureError  unsigned, or signed by a key this box does not trust
+    ├── LimitError          a limit file is malformed, altered, unsigned or of another model (whoever sets limits)
     ├── EngineError         the inference engine cannot be built or run (whoever runs the box)
     ├── CameraError         the camera cannot deliver a frame (whoever runs the box)
     ├── ConfigError         station.toml or gate.toml is wrong (the integrator)
@@ -44,6 +45,12 @@ class BundleError(OnbeltError):
 
 class SignatureError(BundleError):
     """A bundle is unsigned, or its signature does not verify under any trusted key."""
+
+
+class LimitError(OnbeltError):
+    """A limit file is malformed, altered, not signed by a trusted key, or belongs to another model."""
+
+    exit_code = 3
 
 
 class EngineError(OnbeltError):

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.binomial import clopper_pearson_upper
+from edge.binomial import clopper_pearson_upper
 
 CERTIFICATE_SCHEMA = 1
 FLIP_BOUND = 0.002

@@ -6,11 +6,19 @@ from pathlib import Path
 from edge.bundle.reader import Bundle, open_bundle
 from edge.bundle.signing import TrustStore, default_trust
 from edge.engine.registry import BACKENDS
+from edge.limits.apply import with_limit
+from edge.limits.file import read_limit
 
 
 def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare BUNDLE, --trust, --engine, --threads and --json."""
+    """Declare BUNDLE, --limit, --trust, --engine, --threads and --json."""
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the model file, NAME.onbelt")
+    parser.add_argument(
+        "--limit",
+        type=Path,
+        metavar="FILE",
+        help="limit file made by onbelt limit for this model (default: the bundle's own limit)",
+    )
     parser.add_argument(
         "--trust",
         type=Path,
@@ -27,14 +35,21 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def open_from(args: argparse.Namespace) -> Bundle:
-    """Open the bundle named on the command line with the keys named there.
+    """Open the bundle named on the command line with the keys named there, and put the limit named there in force.
 
     Raises:
         BundleError, SignatureError: the bundle is not to be used.
+        LimitError: the limit file is not to be used, or is of another model.
         ConfigError: a trust folder is missing or holds what is no key.
     """
-    trust = TrustStore.from_folders(args.trust) if args.trust else default_trust()
-    return open_bundle(args.bundle, trust)
+    trust = trust_from(args)
+    bundle = open_bundle(args.bundle, trust)
+    return bundle if args.limit is None else with_limit(bundle, read_limit(args.limit, trust))
+
+
+def trust_from(args: argparse.Namespace) -> TrustStore:
+    """The keys named on the command line, or the usual ones. Raises ConfigError."""
+    return TrustStore.from_folders(args.trust) if args.trust else default_trust()
 
 
 def positive(text: str) -> int:

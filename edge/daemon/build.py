@@ -10,10 +10,15 @@ from edge.camera.folder import FolderCamera
 from edge.clock import Clock
 from edge.daemon.compose import Identity, check_room
 from edge.daemon.config import Belt, StationConfig
+from edge.daemon.drift import DriftWatch
+from edge.daemon.phase import Station
+from edge.drift.monitor import DriftMonitor, DriftSettings
 from edge.engine import open_engine
 from edge.engine.base import Engine
 from edge.errors import ConfigError
 from edge.judge import Judge
+from edge.limits.apply import with_limit
+from edge.limits.file import read_limit
 from edge.trigger.base import TriggerSource
 from edge.trigger.command import CommandTrigger
 from edge.trigger.timer import TimerTrigger
@@ -22,10 +27,15 @@ from edge.wire.verdict import references
 
 
 def load_bundle(config: StationConfig) -> Bundle:
-    """Open and verify the model file. Raises BundleError, SignatureError, ConfigError."""
+    """Open and verify the model file, and the limit file where one is named.
+
+    Raises:
+        BundleError, SignatureError, LimitError, ConfigError: one of them is not to be used.
+    """
     folders = config.trust_folders()
     trust = TrustStore.from_folders(folders) if folders else default_trust()
-    return open_bundle(Path(config.model.bundle), trust)
+    bundle = open_bundle(Path(config.model.bundle), trust)
+    return with_limit(bundle, read_limit(Path(config.model.limit), trust)) if config.model.limit else bundle
 
 
 def make_camera(config: StationConfig) -> Camera:
@@ -83,6 +93,15 @@ def make_judge(config: StationConfig, bundle: Bundle) -> Judge:
     """The judge of this model. Raises ConfigError."""
     band = config.model.uncertain_band
     return Judge(bundle.manifest, (band[0], band[1]) if band else None)
+
+
+def make_drift(config: StationConfig, bundle: Bundle, station: Station) -> DriftWatch | None:
+    """The drift alarms of the limit in force; None when they are off."""
+    drift = config.drift
+    if not drift.enabled:
+        return None
+    settings = DriftSettings(drift.parts_per_alarm, drift.bad_share, drift.bad_passed)
+    return DriftWatch(DriftMonitor.of(bundle.manifest, settings), station)
 
 
 def make_identity(config: StationConfig, bundle: Bundle, boot: str, key: bytes | None) -> Identity:

@@ -91,6 +91,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What judges."""
 
     bundle: Annotated[str, Doc(description="the signed model file, NAME.onbelt")]
+    limit: Annotated[str, Doc(description="signed limit file made by onbelt limit for this model; empty: the bundle's own")] = ""
     trust: Annotated[
         list[str], Doc(max_length=8, description="folders of trusted keys (*.pub); empty: shipped, ~/.config/onbelt, /etc/onbelt")
     ] = []
@@ -111,6 +112,19 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep_warm_s: Annotated[
         float, Doc(ge=0.0, description="s without parts after which a golden frame keeps caches and clocks warm; 0 never")
     ] = 1.0
+
+
+class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Alarms when what the limit promises stops being true; they promise nothing unless the shares are right."""
+
+    enabled: Annotated[bool, Doc(description="watch for drift; state bad_share and bad_passed of this line first")] = False
+    parts_per_alarm: Annotated[
+        float, Doc(ge=1000.0, le=1e12, description="mean number of parts between false alarms, at least")
+    ] = 10_000_000.0
+    bad_share: Annotated[float, Doc(ge=0.0, le=0.5, description="share of all parts that may be bad without an alarm")] = 0.02
+    bad_passed: Annotated[
+        float, Doc(ge=0.0, le=0.5, description="share of passed parts that may be bad, or of a batch unlike the others")
+    ] = 0.01
 
 
 class Deadline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -195,6 +209,7 @@ class StationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     station: Station
     model: Model
     deadline: Deadline
+    drift: Drift = Drift()
     camera: Camera = Camera()
     trigger: Trigger = Trigger()
     mqtt: Mqtt = Mqtt()

@@ -21,6 +21,7 @@ MAX_FILE_BYTES = 64 * 1024
 # Keys that name a file or folder: relative to the configuration's own folder.
 _PATHS = (
     "model.bundle",
+    "model.limit",
     "model.trust",
     "camera.folder.path",
     "journal.path",

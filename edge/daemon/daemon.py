@@ -22,6 +22,7 @@ from edge.daemon.backfill import Backfill
 from edge.daemon.boot import new_boot
 from edge.daemon.capture import Capture
 from edge.daemon.config import StationConfig
+from edge.daemon.escape import EscapeWatch
 from edge.daemon.figures import Facts, Figures
 from edge.daemon.framecheck import FrameCheck
 from edge.daemon.inbox import Inbox
@@ -189,7 +190,10 @@ class Daemon:
             clock,
             self.figures,
             self.view,
+            build.make_drift(config, self._bundle, self.station),
+            escape := EscapeWatch(self.station),
         )
+        self.station.listen(escape.on_change)
         self.backfill = Backfill(
             journal.path,
             self.rest,

@@ -14,6 +14,8 @@ from typing import NamedTuple
 from edge.clock import Clock
 from edge.daemon.clocksync import ClockState
 from edge.daemon.compose import Identity, Moment, compose, shortest
+from edge.daemon.drift import DriftWatch
+from edge.daemon.escape import EscapeWatch
 from edge.daemon.figures import Figures
 from edge.daemon.parts import NS_PER_MS, Outcome
 from edge.daemon.phase import Station
@@ -54,7 +56,8 @@ class Publisher:
         outbox: outcomes to publish. journal: where they are written first.
         line: the connection for verdicts. topic: where they go.
         who: the station's identity. station: armed or not. clock: this machine's.
-        figures: counts and times. view: the page, or None.
+        figures: counts and times. view: the page, or None. drift: told of judged parts, or None.
+        escape: told of answered parts, or None.
 
     Attributes:
         clock_state: the wall clock's state, renewed by the pulse.
@@ -73,6 +76,8 @@ class Publisher:
         clock: Clock,
         figures: Figures,
         view: LiveView | None,
+        drift: DriftWatch | None = None,
+        escape: EscapeWatch | None = None,
     ) -> None:
         self.progress = Progress("journal", 5000.0, clock)
         self.clock_state = ClockState("free", None, None)
@@ -87,6 +92,8 @@ class Publisher:
         self._clock = clock
         self._figures = figures
         self._view = view
+        self._drift = drift
+        self._escape = escape
         self._expiry_s = math.ceil(who.valid_ms / 1000) + 1
         self._stall_ns = round(max(STALL_MS, who.valid_ms) * NS_PER_MS)
         self._live: deque[_Live] = deque()
@@ -121,6 +128,10 @@ class Publisher:
         self._note_settled()
         for one in written:
             self._show(one)
+            if self._escape is not None and one.verdict.verdict != "invalid":
+                self._escape.judged(one.verdict.seq, passed=one.verdict.verdict == "pass")
+            if self._drift is not None and one.outcome.judgement is not None:
+                self._drift.judged(one.outcome.judgement)
 
     # --- writing ----------------------------------------------------------------------------------------------------------
 

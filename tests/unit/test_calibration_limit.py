@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.utils import check_random_state
 
-from calibration.binomial import cdf, clopper_pearson_upper
 from calibration.damage import KINDS, damage, damage_all
 from calibration.limit import LimitKind, carried_rate, fit_limit, guaranteed_rank, parts_needed
+from edge.binomial import cdf, clopper_pearson_upper
 from edge.errors import DataError
 
 
@@ -36,6 +36,28 @@ def test_too_few_parts_give_an_estimate_that_says_so():
     assert limit.confidence == 0.0
     assert limit.value >= scores.max()
     assert "no guarantee" in limit.promise()
+
+
+@pytest.mark.parametrize("n", [20, 150])
+def test_an_estimates_interval_holds_the_quantile_it_aims_at(n):
+    """Heavy, light and bounded tails, 200 draws each: 90 % is said, and at least 85 % must be seen."""
+    rng = np.random.default_rng(n)
+    laws = (
+        (lambda: rng.standard_exponential(n), -np.log(0.005)),
+        (lambda: rng.lognormal(0, 1, n), np.exp(2.5758)),
+        (lambda: rng.random(n), 0.995),
+    )
+    for draw, truth in laws:
+        ends = [fit_limit(draw(), 0.005, 0.95).interval for _ in range(200)]
+        assert np.mean([low <= truth <= high for low, high in ends]) >= 0.85
+        assert all(low <= high for low, high in ends)
+
+
+def test_an_interval_holds_its_own_estimate():
+    for seed in range(20):
+        limit = fit_limit(np.random.default_rng(seed).normal(size=8 + seed), 0.3 if seed < 1 else 0.05, 0.99)
+        assert limit.kind is LimitKind.ESTIMATE
+        assert limit.interval[0] <= limit.value <= limit.interval[1]
 
 
 @pytest.mark.parametrize("scores", [np.zeros(7), np.array([0.0] * 20 + [np.nan])])

@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import stats
 
 from edge import cli
 from edge.errors import ConfigError
@@ -201,6 +202,25 @@ def test_what_if_curves_agree_with_counting():
             at = plot.px(limit)
             before = [y for x, y in lines[style] if x <= at][-1]
             assert before == pytest.approx(plot.py(float(share)), abs=0.11), (style, limit)
+
+
+def test_what_if_intervals_are_exact_and_hold_their_curves():
+    groups = {"good": np.array([0.2, 0.4, 0.4, 1.2]), "dent": np.array([0.5, 1.5, 1.6])}
+    plot = Plot(charts.score_scale(2.0), Scale(0.0, 1.0, ()), "")
+    svg = charts.what_if_chart(groups)
+    counts = {"band c0": lambda limit: (groups["good"] > limit).sum(), "band c1": lambda limit: (groups["dent"] <= limit).sum()}
+    for style, n in (("band c0", 4), ("band c1", 3)):
+        match = re.search(rf'<polygon class="{style}" points="([^"]*)"', svg)
+        assert match is not None
+        points = [tuple(map(float, pair.split(","))) for pair in match[1].split()]
+        half = len(points) // 2
+        for (x, low), (x_again, high) in zip(points[:half], reversed(points[half:]), strict=True):
+            assert x == x_again
+            limit = 2.0 * (x - plot.px(0.0)) / (plot.px(2.0) - plot.px(0.0))
+            if min(abs(limit - score) for score in (0.2, 0.4, 0.5, 1.2, 1.5, 1.6)) < 0.01:
+                continue  # the drawing rounds the place to a tenth of a pixel
+            ends = stats.binomtest(int(counts[style](limit)), n).proportion_ci(method="exact")
+            assert (low, high) == pytest.approx((plot.py(ends.low), plot.py(ends.high)), abs=0.11)
 
 
 def test_roc_chart_without_good_parts_is_empty_and_many_types_are_one_line():

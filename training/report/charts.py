@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from training.metrics import roc_curve
+from training.metrics import clopper_pearson, roc_curve
 from training.report.svg import Plot, Scale, percent_scale
 
 _BINS = 40
 _ROW_PX = 62.0
+_BAND_PLACES = 81  # of the limit where an interval is computed: finer than the eye
 _CURVES = 6  # lines a chart can hold before their colours run together
 
 Scores = NDArray[np.float64]
@@ -79,7 +80,7 @@ def score_chart(groups: Mapping[str, Scores]) -> str:
 
 
 def what_if_chart(groups: Mapping[str, Scores]) -> str:
-    """Share of good parts rejected and of bad parts missed, for every place the limit might stand at.
+    """Share of good parts rejected and of bad parts missed, for every place the limit might stand at, with 95 % intervals.
 
     Args:
         groups: as `score_chart`.
@@ -87,6 +88,11 @@ def what_if_chart(groups: Mapping[str, Scores]) -> str:
     high = score_range(groups)
     plot = Plot(score_scale(high), percent_scale("share of parts"), label="false rejects and misses over the limit")
     good = groups.get("good", np.empty(0))
+    places = np.linspace(0.0, high, _BAND_PLACES)
+    if good.size:
+        _band(plot, places, good.size - np.searchsorted(np.sort(good), places, side="right"), good.size, 0)
+    for number, (_, values) in enumerate(curves(groups)):
+        _band(plot, places, np.searchsorted(np.sort(values), places, side="right"), values.size, number + 1)
     if good.size:
         ordered = np.sort(np.clip(good, 0.0, high))
         above = 1.0 - np.arange(1, ordered.size + 1) / ordered.size
@@ -103,6 +109,14 @@ def what_if_chart(groups: Mapping[str, Scores]) -> str:
         plot.line(points, f"curve c{number + 1}")
     plot.upright(1.0, "limit", "", ' data-follows=""')
     return plot.render()
+
+
+def _band(plot: Plot, places: Scores, counts: NDArray[np.int64], n: int, colour: int) -> None:
+    """Shade the exact 95 % interval of a share at each place of the limit."""
+    ends = [clopper_pearson(int(count), n) for count in counts]
+    low = [(float(place), end[0]) for place, end in zip(places, ends, strict=True)]
+    high = [(float(place), end[1]) for place, end in zip(places, ends, strict=True)]
+    plot.band(low, high, f"band c{colour}")
 
 
 def roc_chart(groups: Mapping[str, Scores]) -> str:

@@ -150,7 +150,7 @@ def _what_if_section(groups: dict[str, charts.Scores]) -> str:
     keys = charts.legend(groups, good=" parts rejected", bad=" missed")
     return (
         "<section><h2>What another limit would do</h2>"
-        '<p class="dim">Further left rejects more good parts, further right misses more bad ones.</p>'
+        '<p class="dim">Further left rejects more good parts, further right misses more bad ones. Shaded: 95 % intervals.</p>'
         f"{charts.what_if_chart(groups)}{_keys(keys)}</section>"
     )
 

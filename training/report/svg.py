@@ -74,6 +74,11 @@ class Plot:
             stairs += [(point[0], stairs[-1][1]), point]
         self.line(stairs, style)
 
+    def band(self, low: Points, high: Points, style: str) -> None:
+        """Fill between two lines that share their horizontal places."""
+        path = " ".join(f"{self.px(x):.1f},{self.py(y):.1f}" for x, y in [*low, *reversed(high)])
+        self._parts.append(f'<polygon class="{style}" points="{path}"/>')
+
     def bar(self, x0: float, x1: float, y0: float, y1: float, style: str, title: str = "", data: str = "") -> None:
         """Fill the rectangle between two values on each axis; `data` goes into the element as further attributes."""
         left, top = self.px(x0), self.py(y1)

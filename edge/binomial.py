@@ -1,11 +1,11 @@
-"""Binomial probabilities, exact and without a statistics library: what limits and flip rates are argued with.
+"""Binomial probabilities, exact and without a statistics library: what limits, drift alarms and flip rates are argued with.
 
 Sums run in logarithms from `math.lgamma`, so thousands of parts and rates of a part in a million neither overflow nor vanish.
 """
 
 import math
 
-_BISECTIONS = 200  # halves [0, 1] below the spacing of float64 numbers
+_SPACING = 1e-15  # relative; about that of float64 numbers
 
 
 def _log_pmf(successes: int, n: int, rate: float) -> float:
@@ -34,10 +34,24 @@ def cdf(successes: int, n: int, rate: float) -> float:
         return 0.0
     if successes >= n:
         return 1.0
-    # The shorter tail is summed: its terms are few, and the longer one follows by subtraction.
+    # The shorter tail is summed: its terms only fall, so a few times sqrt(n) of them matter, and the longer one follows.
     if successes <= n * rate:
-        return min(1.0, math.fsum(math.exp(_log_pmf(i, n, rate)) for i in range(successes + 1)))
-    return max(0.0, 1.0 - math.fsum(math.exp(_log_pmf(i, n, rate)) for i in range(successes + 1, n + 1)))
+        return min(1.0, _tail(successes, n, rate, -1))
+    return max(0.0, 1.0 - _tail(successes + 1, n, rate, 1))
+
+
+def _tail(first: int, n: int, rate: float, step: int) -> float:
+    """Sum of the probabilities of first, first + step, ..., which must fall from the first on."""
+    term = math.exp(_log_pmf(first, n, rate))
+    total, i = term, first
+    odds = rate / (1.0 - rate) if rate < 1.0 else math.inf
+    while 0 < i < n or (i == 0 and step > 0) or (i == n and step < 0):
+        term *= (n - i) / (i + 1) * odds if step > 0 else i / ((n - i + 1) * odds)
+        total += term
+        i += step
+        if term <= 1e-17 * total:
+            break
+    return total
 
 
 def clopper_pearson_upper(successes: int, n: int, confidence: float) -> float:
@@ -61,10 +75,33 @@ def clopper_pearson_upper(successes: int, n: int, confidence: float) -> float:
     if successes == n:
         return 1.0
     low, high = successes / n, 1.0
-    for _ in range(_BISECTIONS):
+    while high - low > _SPACING * high:
         middle = 0.5 * (low + high)
         if cdf(successes, n, middle) > 1.0 - confidence:
             low = middle
         else:
             high = middle
     return high
+
+
+def quantile(probability: float, n: int, rate: float) -> int:
+    """Give the smallest k with P(X <= k) >= probability for X ~ Binomial(n, rate).
+
+    Args:
+        probability: in (0, 1).
+        n: number of trials, >= 0.
+        rate: probability of one success, in [0, 1].
+
+    Raises:
+        ValueError: a probability outside (0, 1), or as `cdf`.
+    """
+    if not 0.0 < probability < 1.0:
+        raise ValueError(f"expected a probability in (0, 1), got {probability}")
+    low, high = 0, n
+    while low < high:
+        middle = (low + high) // 2
+        if cdf(middle, n, rate) >= probability:
+            high = middle
+        else:
+            low = middle + 1
+    return low

@@ -1,0 +1,199 @@
+"""Fit the limit anew from more good parts, without training, and write it as a signed file of its own.
+
+onbelt limit bottle.onbelt
+onbelt limit bottle.onbelt --good pictures/ --out bottle.limit --approved-by "A. Miller"
+onbelt limit bottle.onbelt --journal journal.db --parts 01JD8Q7ZK3...:200-1400 --out bottle.limit --approved-by "A. Miller"
+
+Without parts it says what the limit in force promises and how many good parts another promise takes. With pictures the engine
+that would run here judges them; with a journal their scores are taken as they were judged on the line. You vouch that ALL the
+parts named are good, those that were rejected too. Exit status: 0 ok, 1 fault, 2 usage, 3 bundle or limit do not verify.
+"""
+
+import argparse
+import json
+import re
+import sys
+import time
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from calibration.limit import parts_needed
+from calibration.parts import GoodParts, list_pictures, score_journal, score_pictures
+from calibration.refit import Refit, RefitRequest, refit
+from edge.bundle.manifest import Limit
+from edge.bundle.reader import Bundle, open_bundle
+from edge.bundle.signing import load_private
+from edge.clock import SystemClock
+from edge.commands._bundle import add_bundle_arguments, trust_from
+from edge.engine import open_engine
+from edge.engine.proof import replay_golden
+from edge.errors import ConfigError, EngineError
+from edge.journal.reader import Reader
+from edge.limits.apply import with_limit
+from edge.limits.file import SignedLimit, read_limit, write_limit
+
+_PARTS = re.compile(r"([0-9A-HJKMNP-TV-Z]{26}):(\d{1,18})-(\d{1,18})")
+_PROGRESS_EVERY_S = 2.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    add_bundle_arguments(parser)
+    parser.add_argument("--good", nargs="+", type=Path, metavar="PATH", help="pictures of good parts, or folders of them")
+    parser.add_argument("--journal", type=Path, metavar="FILE", help="take scores from this journal instead of pictures")
+    parser.add_argument("--parts", metavar="BOOT:FIRST-LAST", help="with --journal: which parts, as their verdicts name them")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the limit file to write; replaced as a whole")
+    parser.add_argument(
+        "--false-reject", type=_share, metavar="SHARE", help="share of good parts you accept to be rejected (default: as before)"
+    )
+    parser.add_argument("--confidence", type=_share, default=0.95, metavar="P", help="confidence of it (default %(default)s)")
+    parser.add_argument("--pool", action="store_true", help="add the scores of the limit in force; refused when the parts differ")
+    parser.add_argument(
+        "--accept-missed", action="store_true", help="write the limit also when golden pictures of bad parts pass under it"
+    )
+    parser.add_argument("--approved-by", metavar="NAME", help="who vouches that the parts are good; signed with the limit")
+    parser.add_argument("--note", default="", metavar="TEXT", help="why, for whoever audits it (at most 200 characters)")
+    parser.add_argument(
+        "--key", type=Path, metavar="FILE", help="private key to sign with (default: ~/.config/onbelt/signing.key)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit, sign and write, or say what is in force."""
+    trust = trust_from(args)
+    bundle = open_bundle(args.bundle, trust)
+    in_force = None if args.limit is None else read_limit(args.limit, trust)
+    current = bundle if in_force is None else with_limit(bundle, in_force)
+    false_reject = args.false_reject or current.manifest.limit.false_reject
+    if args.good is None and args.journal is None:
+        _say_in_force(args, current, in_force, false_reject)
+        return 0
+    key = _key_after_checks(args)
+    request = RefitRequest(
+        false_reject, args.confidence, args.pool, args.accept_missed, args.approved_by, args.note, SystemClock().utc_us()
+    )
+    result = refit(bundle, in_force, _score(args, current), request)
+    signed = write_limit(args.out, result.form, key)
+    _report(args, result, signed)
+    return 0
+
+
+def _key_after_checks(args: argparse.Namespace) -> Ed25519PrivateKey:
+    """Whatever can be wrong is said before an hour of judging."""
+    if args.good is not None and args.journal is not None:
+        raise ConfigError("expected --good or --journal, got both: a limit rests on one kind")
+    if (args.journal is None) != (args.parts is None):
+        raise ConfigError("--journal and --parts: expected both or none")
+    if args.out is None or not args.out.absolute().parent.is_dir() or args.out.is_dir():
+        raise ConfigError(f"--out: expected a file in a folder that exists, got {args.out}")
+    if not args.approved_by:
+        raise ConfigError("--approved-by: expected the name of who vouches that these parts are good")
+    return load_private(args.key or Path.home() / ".config" / "onbelt" / "signing.key")
+
+
+def _score(args: argparse.Namespace, current: Bundle) -> GoodParts:
+    if args.journal is not None:
+        match = _PARTS.fullmatch(args.parts)
+        if match is None:
+            raise ConfigError(f"--parts: expected BOOT:FIRST-LAST such as 01JD8Q7ZK3...:200-1400, got {args.parts!r}")
+        with Reader(args.journal) as reader:
+            return score_journal(reader, current, match[1], int(match[2]), int(match[3]))
+    pictures = list_pictures(args.good)
+    with open_engine(current, args.engine, args.threads) as engine:
+        wrong = [one.picture for one in replay_golden(current, engine) if not one.holds]
+        if wrong:
+            raise EngineError(
+                f"{args.bundle}: {engine.name} does not give the scores it must on {', '.join(wrong[:4])}: a limit fitted "
+                "with it would mean nothing; run onbelt check"
+            )
+        return score_pictures(pictures, engine, _Progress())
+
+
+class _Progress:
+    """A line on standard error every two seconds."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._last >= _PROGRESS_EVERY_S or done == total:
+            self._last = now
+            print(f"judged {done} of {total}", file=sys.stderr, flush=True)
+
+
+def _say_in_force(args: argparse.Namespace, current: Bundle, in_force: SignedLimit | None, false_reject: float) -> None:
+    limit = current.manifest.limit
+    needed = parts_needed(false_reject, args.confidence)
+    if args.json:
+        found = {"raw": limit.raw, "kind": limit.kind, "false_reject": limit.false_reject, "confidence": limit.confidence}
+        version = None if in_force is None else in_force.form.version
+        print(json.dumps({"limit": {**found, "n": limit.n}, "version": version, "needed": needed}))
+        return
+    where = "the bundle's own" if in_force is None else f"version {in_force.form.version}, by {in_force.form.approved_by}"
+    print(f"limit in force  {limit.raw:.6g} ({where})")
+    print(f"it promises     {promise(limit)}")
+    print(f"good parts that a guarantee of {false_reject:.3%} at {args.confidence:.0%} takes: {needed}")
+
+
+def promise(limit: Limit) -> str:
+    """What a limit promises, in words."""
+    if limit.kind == "guarantee":
+        return f"at most {limit.false_reject:.3%} of good parts rejected, confidence {limit.confidence:.0%}, from {limit.n} parts"
+    return f"nothing: an estimate that aims at {limit.false_reject:.3%} false rejects, from {limit.n} parts"
+
+
+def _report(args: argparse.Namespace, result: Refit, signed: SignedLimit) -> None:
+    form, fitted, source = result.form, result.fitted, result.form.source
+    needed = parts_needed(fitted.false_reject, args.confidence)
+    if args.json:
+        print(
+            json.dumps(
+                {
+                    "out": str(signed.path),
+                    "sha256": signed.sha256,
+                    "key": signed.key_id,
+                    "version": form.version,
+                    "model": form.model,
+                    "limit": fitted.value,
+                    "before": result.before.raw,
+                    "kind": fitted.kind.value,
+                    "promise": fitted.promise(),
+                    "false_reject": fitted.false_reject,
+                    "confidence": fitted.confidence,
+                    "n": fitted.n,
+                    "needed": needed,
+                    "rank": fitted.rank,
+                    "interval": list(fitted.interval),
+                    "carried": fitted.carried,
+                    "alike_p": result.alike,
+                    "lets_pass": form.lets_pass,
+                    "new": source.new,
+                    "pooled": source.pooled,
+                    "repeated": source.repeated,
+                    "invalid": source.invalid,
+                }
+            )
+        )
+        return
+    print(f"{signed.path}: limit {fitted.value:.6g} (before {result.before.raw:.6g})")
+    print(f"  {fitted.promise()}")
+    if fitted.rank == 0:
+        low, high = fitted.interval
+        print(f"  90 % interval of the estimate: {low:.6g} to {high:.6g}; a guarantee takes {needed} good parts")
+    print(
+        f"  {source.new} parts judged, {source.pooled} pooled, {source.repeated} repeated and {source.invalid} unusable left out"
+    )
+    if result.alike < 0.01:
+        print(f"  these parts do not score like those of the limit before (p = {result.alike:.2g}): the line has changed since")
+    if form.lets_pass:
+        print(f"  golden pictures of bad parts that now pass, as accepted: {', '.join(form.lets_pass)}")
+
+
+def _share(text: str) -> float:
+    """A share between 0 and 1, both excluded."""
+    number = float(text)
+    if not 0 < number < 1:
+        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {text}")
+    return number

@@ -1,0 +1,62 @@
+"""Drift alarms become conditions of the station, and go when the drift is gone."""
+
+import numpy as np
+import pytest
+
+from edge.bundle.reader import open_bundle
+from edge.daemon.build import make_drift
+from edge.daemon.config import Deadline, Drift, Model, StationConfig
+from edge.daemon.config import Station as Where
+from edge.daemon.drift import DriftWatch
+from edge.daemon.phase import Station
+from edge.judge import Judgement
+from tests.support.bundles import make_tiny_bundle
+from tests.support.station import HandClock
+
+
+def judgement(p: float, cal: float = 0.5) -> Judgement:
+    return Judgement("pass", cal, cal, p, cal, cal, cal, None, (), np.zeros((1, 1), np.float32))
+
+
+@pytest.fixture
+def watched(tmp_path):
+    path, trust, _ = make_tiny_bundle(tmp_path)
+    bundle = open_bundle(path, trust)
+    where = Where("plant1", "hall2", "line3", "st2")
+    station = Station(HandClock())
+
+    def make(drift: Drift) -> DriftWatch | None:
+        return make_drift(StationConfig(where, Model(str(path)), Deadline(400.0), drift), bundle, station)
+
+    return make, station
+
+
+def test_a_drift_is_a_warning_that_names_its_remedy_and_goes_when_it_is_gone(watched):
+    make, station = watched
+    drift = make(Drift(enabled=True, parts_per_alarm=1e4))
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        drift.judged(judgement(int(rng.integers(1, 102)) / 101))
+    assert station.snapshot().conditions == ()
+    for _ in range(200):
+        drift.judged(judgement(int(rng.integers(1, 20)) / 101))
+    (condition,) = station.snapshot().conditions
+    assert (condition.code, condition.severity) == ("drift-creep-up", "warning")
+    assert "parts ago" in condition.text
+    assert "light" in condition.remedy
+    for _ in range(2500):
+        drift.judged(judgement(int(rng.integers(1, 102)) / 101))
+    assert station.snapshot().conditions == ()
+
+
+def test_rejects_beyond_what_is_promised_and_stated_are_said(watched):
+    make, station = watched
+    drift = make(Drift(enabled=True, parts_per_alarm=1e4))
+    for i in range(400):
+        drift.judged(judgement(1 / 101, 2.0) if i % 3 == 0 else judgement((i % 101 + 1) / 101))
+    assert "drift-promise" in {condition.code for condition in station.snapshot().conditions}
+
+
+def test_it_is_off_unless_asked_for(watched):
+    make, _ = watched
+    assert make(Drift()) is None
