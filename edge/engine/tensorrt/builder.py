@@ -15,7 +15,7 @@ from edge.engine.adapter import expect_same
 from edge.engine.onnx_file import Graph
 from edge.engine.tensorrt.settings import Settings
 from edge.engine.tensorrt.vendor import Log, Progress, make_monitor
-from edge.errors import BundleError, EngineError
+from edge.errors import EngineError
 
 _SHOWN_ERRORS = 4
 
@@ -49,8 +49,8 @@ def build_plan(
         report: told of progress.
 
     Raises:
-        BundleError: TensorRT's parser refuses the model; the message names the first nodes.
-        EngineError: the parsed network has other inputs and outputs, or TensorRT cannot build it.
+        EngineError: TensorRT's parser refuses the model (the message names the first nodes), the parsed network has other inputs
+            and outputs, or TensorRT cannot build it.
     """
     begun = time.monotonic()
     what = f"tensorrt {trt.__version__}"
@@ -59,7 +59,7 @@ def build_plan(
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log.handle)
     if not parser.parse(model):
-        raise BundleError(f"{what}: the parser refuses the model: {_parser_errors(parser)}; export again", member="model.onnx")
+        raise EngineError(f"{what}: cannot build the model, its parser refuses it: {_parser_errors(parser)}; export again")
     expect_same(what, {**_ports(trt, network, "input"), **_ports(trt, network, "output")}, graph)
     config, cache = _configure(trt, builder, settings, timing_cache)
     monitor = make_monitor(trt, report) if report is not None else None  # TensorRT keeps no reference to it

@@ -16,7 +16,6 @@ import logging
 import os
 import re
 import stat
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -100,7 +99,7 @@ class EngineCache:
         return self._load(f"{key.timing_digest()}.timing", key.timing_digest()) or b""
 
     def store(self, key: EngineKey, plan: bytes, timing_cache: bytes) -> bool:
-        """Keep a plan and the timing cache; returns whether it worked: a full disk costs a build next time, not the engine now."""
+        """Keep a plan and the timing cache; returns whether it worked: a full disk costs a build next time, not the engine."""
         if len(plan) > MAX_ENGINE_BYTES:
             logger.warning("%s: an engine of %d bytes is not kept, %d is the most", self.folder, len(plan), MAX_ENGINE_BYTES)
             return False
@@ -176,7 +175,7 @@ class EngineCache:
         with os.scandir(self._fd) as entries:
             ages = {entry.name: entry.stat(follow_symlinks=False).st_mtime for entry in entries}
         kept = sorted((name for name in ages if _NAME.fullmatch(name)), key=lambda name: ages[name], reverse=True)
-        stale_s = time.time() - _REMAINS_AFTER_S  # noqa: TID251  files carry wall-clock stamps
+        stale_s = ages[kept[0]] - _REMAINS_AFTER_S  # beside the file that was just written
         remains = [name for name in ages if _REMAINS.fullmatch(name) and ages[name] < stale_s]
         for name in (*kept[MAX_FILES:], *remains):
             os.unlink(name, dir_fd=self._fd)

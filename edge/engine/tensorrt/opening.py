@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 OLDEST_COMPUTE = (7, 2)  # Xavier: the first Jetson with INT8 tensor cores
 _POWER_MODE = Path("/var/lib/nvpmodel/status")  # nvpmodel writes the mode there on every Jetson
-_GPU_NODES = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvgpu", "/dev/nvidia0")
 _REPORT_S = 10.0
 
 
@@ -50,21 +49,15 @@ class Opened:
     convolutions: Convolutions
 
 
-def gpu_node() -> bool:
-    """Whether the kernel offers an NVIDIA GPU; "auto" does not even look at the driver without one."""
-    return any(Path(node).exists() for node in _GPU_NODES)
-
-
 def build(model: bytes, graph: Graph, threads: int) -> TensorRtEngine:
     """Open the engine as the registry asks for it; `threads` counts CPU threads, of which there is one here.
 
     Raises:
-        EngineError: no GPU, no TensorRT, or it cannot build or run the model.
-        BundleError: the model is not one for TensorRT.
+        EngineError: no GPU, no TensorRT, the model is not one for it, or it cannot build or run it.
         ConfigError: tensorrt.toml is wrong.
     """
     del threads
-    return open_tensorrt(model, graph, load_settings()).engine
+    return open_tensorrt(model, graph, load_settings(), load=load_tensorrt, cuda=open_cuda, driver=Driver).engine
 
 
 def open_tensorrt(
@@ -91,7 +84,7 @@ def open_tensorrt(
         driver: opens the driver; tests bring their own of all three.
 
     Raises:
-        EngineError, BundleError: as `build`.
+        EngineError: as `build`.
     """
     convolutions = check_quantization(model)
     device = driver()

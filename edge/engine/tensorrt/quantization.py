@@ -28,7 +28,7 @@ from edge.engine.tensorrt.onnx_graph import (
     OnnxGraph,
     read_graph,
 )
-from edge.errors import BundleError
+from edge.errors import EngineError
 
 _FLOATS = frozenset({FLOAT, FLOAT16, BFLOAT16})
 # Operators that name the integer arithmetic themselves: TensorRT derives it from Q/DQ, and has none of these.
@@ -61,7 +61,7 @@ def check_quantization(model: bytes) -> Convolutions:
         model: an ONNX file that passed `check_contract`.
 
     Raises:
-        BundleError: asymmetric, unsigned or wider integers, an int32 bias, an activation scaled per channel, a weight scaled
+        EngineError: asymmetric, unsigned or wider integers, an int32 bias, an activation scaled per channel, a weight scaled
             along another axis than its outputs, integer operators in place of Q/DQ, or two float types in one operator.
     """
     graph = read_graph(model)
@@ -160,7 +160,5 @@ def _scale_of(graph: OnnxGraph, node: Node) -> bytes:
     return b"" if scale is None else scale.tobytes()
 
 
-def _refused(node: Node, why: str) -> BundleError:
-    return BundleError(
-        f"{MODEL}: {node.operator} {node.name!r}: {why}: TensorRT computes it wrongly or not at all; {_REMEDY}", member=MODEL
-    )
+def _refused(node: Node, why: str) -> EngineError:
+    return EngineError(f"tensorrt: cannot build {MODEL}: {node.operator} {node.name!r}: {why}; {_REMEDY}")
