@@ -2,8 +2,9 @@
 
 TensorRT knows one scheme: signed INT8 around zero, weights with one scale per output channel (axis 0), activations with one
 scale, biases in float, and it never converts between float types by itself. Its parser says so late and in its own terms, or
-not at all: with 1.7.1 of TensorRT-RTX a uint8 QuantizeLinear of zero point 0 builds with a single warning and loses half of its
-range. So the file is checked first, and the message names the node.
+not at all. Measured with TensorRT-RTX 1.7.1: a uint8 QuantizeLinear is read as int8 and loses half of its range, with a warning
+where it has a zero point and without one where it has none; an activation scaled per channel, or a weight scaled along its
+inputs, turns its convolution into a float one without a word. So the file is checked first, and the message names the node.
 
 A convolution is computed in INT8 when both of its inputs come straight from a DequantizeLinear, or its activation from a
 concatenation of such with one common scale. Anything between (a Pad, say) leaves it in float, with its weight widened anew

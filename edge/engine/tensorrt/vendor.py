@@ -7,6 +7,7 @@ them against recorded lists. The module is passed around as a value: tests pass 
 import importlib
 import logging
 import re
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -46,11 +47,11 @@ def load_tensorrt() -> Any:
 
 
 class Log:
-    """What TensorRT said in one build or load.
+    """What TensorRT says while this object lives.
 
     Attributes:
         warnings, errors: its messages, the first of each kind up to a bound.
-        handle: the trt.ILogger to hand to TensorRT; it must outlive whatever was made with it.
+        handle: the trt.ILogger to hand to TensorRT.
     """
 
     _MOST = 50  # a broken graph can say the same of every node
@@ -58,31 +59,41 @@ class Log:
     def __init__(self, trt: Any) -> None:
         self.warnings: list[str] = []
         self.errors: list[str] = []
-        self.handle = _make_logger(trt, self._take)
+        self.handle = _logger_of(trt)
+        _listeners.add(self)
 
-    def _take(self, severity: str, message: str) -> None:
-        if severity in {"ERROR", "INTERNAL_ERROR"}:
-            _append(self.errors, message, self._MOST)
-            logger.error("tensorrt: %s", message)
-        elif severity == "WARNING":
-            _append(self.warnings, message, self._MOST)
-            logger.warning("tensorrt: %s", message)
-        else:
-            logger.debug("tensorrt: %s", message)
+    def take(self, severity: str, message: str) -> None:
+        """Keep one message."""
+        messages = self.errors if severity in _ERRORS else self.warnings if severity == "WARNING" else None
+        if messages is not None and len(messages) < self._MOST:
+            messages.append(message[:500])
 
 
-def _append(messages: list[str], message: str, most: int) -> None:
-    if len(messages) < most:
-        messages.append(message[:500])
+_ERRORS = frozenset({"ERROR", "INTERNAL_ERROR"})
+_listeners: "weakref.WeakSet[Log]" = weakref.WeakSet()
+# TensorRT keeps the first logger it is given for the whole process and ignores others: a logger that is freed while it does
+# would be called all the same. So there is one for each module, for ever, and it tells whoever listens at the moment.
+_loggers: dict[str, Any] = {}
 
 
-def _make_logger(trt: Any, take: Callable[[str, str], None]) -> Any:
+def _logger_of(trt: Any) -> Any:
+    name = f"{trt.__name__} {trt.__version__} {id(trt)}"
+    if name not in _loggers:
+        _loggers[name] = _make_logger(trt)
+    return _loggers[name]
+
+
+def _make_logger(trt: Any) -> Any:
     class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)  # pybind11 refuses a subclass that does not call this itself
 
         def log(self, severity: Any, msg: str) -> None:
-            take(severity.name, msg)
+            kind = severity.name
+            level = logging.ERROR if kind in _ERRORS else logging.WARNING if kind == "WARNING" else logging.DEBUG
+            logger.log(level, "tensorrt: %s", msg)
+            for listener in tuple(_listeners):
+                listener.take(kind, msg)
 
     return Logger()
 
