@@ -2,11 +2,14 @@
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
 from edge.engine.tensorrt import cache as cache_module
+from edge.engine.tensorrt import settings
 from edge.engine.tensorrt.cache import MAX_FILES, EngineCache, EngineKey
+from edge.engine.tensorrt.settings import Settings
 from edge.errors import EngineError
 
 KEY = EngineKey("a" * 64, "10.3.0", "Orin, SM 8.7, 8 multiprocessors", 12060, "{}", "pmode:0000")
@@ -31,8 +34,8 @@ def test_what_was_kept_is_found_again(folder):
     with EngineCache(folder) as cache:
         assert cache.load_engine(KEY) == PLAN
         assert cache.load_timing(KEY) == b"timings"
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert stat.S_IMODE(kept(folder).stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) & 0o022 == 0
+    assert stat.S_IMODE(kept(folder).stat().st_mode) & 0o022 == 0
     assert len(list(folder.iterdir())) == 2
 
 
@@ -131,6 +134,29 @@ def test_a_pipe_in_place_of_a_file_does_not_block(folder):
     with EngineCache(folder) as cache:
         os.mkfifo(folder / f"{KEY.digest()}.engine", 0o600)
         assert cache.load_engine(KEY) is None
+
+
+def test_the_cache_is_where_engines_are_or_may_be_kept(tmp_path, monkeypatch):
+    first, second = tmp_path / "cache", tmp_path / "lib"
+    monkeypatch.setattr(settings, "MACHINE_FOLDERS", (first, second))
+    assert Settings().cache_folder() == Path.home() / ".cache" / "onbelt" / "engines"
+    second.mkdir()
+    assert Settings().cache_folder() == second / "engines"
+    first.mkdir()
+    assert Settings().cache_folder() == first / "engines"
+    (second / "engines").mkdir()
+    assert Settings().cache_folder() == second / "engines"
+    assert Settings(cache="/elsewhere").cache_folder() == Path("/elsewhere")
+
+
+def test_root_may_build_for_the_daemon_which_only_reads(folder):
+    with EngineCache(folder) as cache:
+        cache.store(KEY, PLAN, b"")
+    folder.chmod(0o555)
+    with EngineCache(folder) as cache:
+        assert cache.load_engine(KEY) == PLAN
+        if os.geteuid() != 0:
+            assert not cache.store(KEY, PLAN, b"")
 
 
 def test_a_full_disk_costs_the_cache_and_not_the_engine(folder, monkeypatch, caplog):

@@ -69,7 +69,7 @@ def backend(request, monkeypatch, tmp_path):
     monkeypatch.setattr(opening, "load_tensorrt", lambda: box.trt)
     monkeypatch.setattr(opening, "open_cuda", box.gpu.cuda)
     monkeypatch.setattr(opening, "Driver", box.gpu.driver)
-    monkeypatch.setattr(settings, "MACHINE_CACHE", tmp_path / "none")
+    monkeypatch.setattr(settings, "MACHINE_FOLDERS", ())
     monkeypatch.setattr(settings, "SETTINGS", tmp_path / "tensorrt.toml")
     yield "tensorrt"
     assert box.gpu.opened == 0, "the context was not let go"

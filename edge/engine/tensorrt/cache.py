@@ -66,7 +66,7 @@ class EngineCache:
     """A folder of engines.
 
     Args:
-        folder: made when missing, with access for this user alone.
+        folder: made when missing. All may read it: a plan is no secret, and root may build for the daemon. Its maker may write.
 
     Raises:
         EngineError: it cannot be made, or others may write it.
@@ -75,7 +75,7 @@ class EngineCache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
             self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as exc:
             raise EngineError(
@@ -156,7 +156,7 @@ class EngineCache:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=self._fd)
-        fd = os.open(temporary, flags, 0o600, dir_fd=self._fd)
+        fd = os.open(temporary, flags, 0o644, dir_fd=self._fd)
         try:
             with os.fdopen(fd, "wb") as file:
                 file.write(f"onbelt-engine 1 {key} {hashlib.sha256(content).hexdigest()} {len(content):012d}\n".encode())

@@ -19,7 +19,8 @@ else:
     import tomli as tomllib
 
 SETTINGS = Path("/etc/onbelt/tensorrt.toml")
-MACHINE_CACHE = Path("/var/cache/onbelt")
+# The service owns the second one (StateDirectory=); an administrator may prefer the first.
+MACHINE_FOLDERS = (Path("/var/cache/onbelt"), Path("/var/lib/onbelt"))
 _MAX_FILE_BYTES = 16 * 1024
 
 
@@ -33,7 +34,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tf32: let float products be rounded to 10 bits. Off: an INT8 model's head needs four digits, and little is in float.
         memory: "mapped" lets the GPU read frames in the CPU's memory, "copied" copies them; "auto" maps on a Jetson.
         library: CUDA through "pycuda", "cuda-python", or "auto" for the first installed.
-        cache: folder of built engines; empty for /var/cache/onbelt/engines where this user may write it, else in the home.
+        cache: folder of built engines; empty for engines/ in the first of /var/cache/onbelt, /var/lib/onbelt and the home's
+            .cache/onbelt that has one already, or else may be written.
     """
 
     workspace_mib: Annotated[int, msgspec.Meta(ge=16, le=65536)] = 1024
@@ -48,9 +50,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Where built engines are kept."""
         if self.cache:
             return Path(self.cache)
-        if os.access(MACHINE_CACHE, os.W_OK):
-            return MACHINE_CACHE / "engines"
-        return Path.home() / ".cache" / "onbelt" / "engines"
+        homes = [*MACHINE_FOLDERS, Path.home() / ".cache" / "onbelt"]
+        made = [home for home in homes if (home / "engines").is_dir()]
+        writable = [home for home in homes if os.access(home, os.W_OK)]
+        return (*made, *writable, homes[-1])[0] / "engines"
 
 
 def load_settings(path: Path | None = None) -> Settings:
