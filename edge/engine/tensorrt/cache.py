@@ -32,6 +32,10 @@ _REMAINS = re.compile(r"\.[0-9a-f]{64}\.(engine|timing)\.\d+\.tmp")
 _REMAINS_AFTER_S = 3600.0  # younger ones may be another process's write in progress
 
 
+class _UnusableError(Exception):
+    """A kept file that must not be interpreted; the text says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineKey:
     """Everything an engine depends on.
@@ -129,26 +133,27 @@ class EngineCache:
 
     def _load(self, name: str, key: str) -> bytes | None:
         try:
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._fd)
+            return self._read(name, key)
         except FileNotFoundError:
             return None
-        except OSError as exc:
-            return self._reject(name, exc.strerror or "unreadable")
+        except (OSError, _UnusableError) as exc:
+            logger.warning("%s/%s is not used: %s; it is built again", self.folder, name, exc)
+            return None
+
+    def _read(self, name: str, key: str) -> bytes:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._fd)
         with os.fdopen(fd, "rb") as file:
             found = os.fstat(file.fileno())
             why = _unsafe(found) or ("it is no plain file" if not stat.S_ISREG(found.st_mode) else "")
             if why or found.st_size > MAX_ENGINE_BYTES + _HEAD_BYTES:
-                return self._reject(name, why or "it is too large")
+                raise _UnusableError(why or "it is too large")
             head = _HEAD.fullmatch(file.read(_HEAD_BYTES))
             content = file.read(MAX_ENGINE_BYTES + 1)
         if head is None or head[1].decode() != key:
-            return self._reject(name, "its first line is not ours, or it was kept for something else")
+            raise _UnusableError("its first line is not ours, or it was kept for something else")
         if len(content) != int(head[3]) or hashlib.sha256(content).hexdigest() != head[2].decode():
-            return self._reject(name, "it is damaged: length or SHA-256 do not hold")
+            raise _UnusableError("it is damaged: length or SHA-256 do not hold")
         return content
-
-    def _reject(self, name: str, why: str) -> None:
-        logger.warning("%s/%s is not used: %s; it is built again", self.folder, name, why)
 
     def _write(self, name: str, key: str, content: bytes) -> None:
         """Whole or not at all, also through a power cut."""
