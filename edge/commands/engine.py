@@ -93,9 +93,6 @@ def measure(bundle: Bundle, args: argparse.Namespace) -> tuple[dict[str, Any], b
         load_settings(args.settings),
         rebuild=args.rebuild,
         report=None if args.json else _progress,
-        load=opening.load_tensorrt,
-        cuda=opening.open_cuda,
-        driver=opening.Driver,
     )
     with opened.engine as engine:
         golden = replay_golden(bundle, engine)

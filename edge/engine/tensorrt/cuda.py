@@ -150,7 +150,7 @@ class CudaPython(Cuda):
         nbytes = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
         pointer = int(self._call("cuMemHostAlloc", nbytes, self._cuda.CU_MEMHOSTALLOC_DEVICEMAP if mapped else 0))
         self._host.append(pointer)
-        array = np.frombuffer((ctypes.c_ubyte * nbytes).from_address(pointer), kind).reshape(shape)
+        array = np.frombuffer(memoryview((ctypes.c_ubyte * nbytes).from_address(pointer)), kind).reshape(shape)
         array[...] = 0
         return array, int(self._call("cuMemHostGetDevicePointer", pointer, 0)) if mapped else 0
 

@@ -57,7 +57,7 @@ def build(model: bytes, graph: Graph, threads: int) -> TensorRtEngine:
         ConfigError: tensorrt.toml is wrong.
     """
     del threads
-    return open_tensorrt(model, graph, load_settings(), load=load_tensorrt, cuda=open_cuda, driver=Driver).engine
+    return open_tensorrt(model, graph, load_settings()).engine
 
 
 def open_tensorrt(
@@ -67,9 +67,9 @@ def open_tensorrt(
     *,
     rebuild: bool = False,
     report: Progress | None = None,
-    load: Callable[[], Any] = load_tensorrt,
-    cuda: Callable[[str], Cuda] = open_cuda,
-    driver: Callable[[], Driver] = Driver,
+    load: Callable[[], Any] | None = None,
+    cuda: Callable[[str], Cuda] | None = None,
+    driver: Callable[[], Driver] | None = None,
 ) -> Opened:
     """Open it.
 
@@ -79,23 +79,23 @@ def open_tensorrt(
         settings: of this machine.
         rebuild: do not use a kept engine.
         report: told of a build's progress; None writes it to the log.
-        load: gives the tensorrt module.
-        cuda: opens CUDA in this thread.
-        driver: opens the driver; tests bring their own of all three.
+        load: gives the tensorrt module in place of `load_tensorrt`; tests bring their own of this and the next two.
+        cuda: opens CUDA in this thread, in place of `open_cuda`.
+        driver: opens the driver, in place of `Driver`.
 
     Raises:
         EngineError: as `build`.
     """
     convolutions = check_quantization(model)
-    device = driver()
+    device = (driver or Driver)()
     gpu = device.gpu()
     if gpu.compute < OLDEST_COMPUTE:
         raise EngineError(
             f"expected a GPU of SM {'.'.join(map(str, OLDEST_COMPUTE))} or later (INT8), found {gpu}; use --engine openvino"
         )
-    trt = load()
+    trt = (load or load_tensorrt)()
     key = make_key(model, str(trt.__version__), gpu, settings)
-    opened = cuda(settings.library)
+    opened = (cuda or open_cuda)(settings.library)
     try:
         with EngineCache(settings.cache_folder()) as cache:
             plan = None if rebuild else cache.load_engine(key)

@@ -74,6 +74,9 @@ class TensorRtEngine(Adapter):
             self.close()
             raise
 
+    def __enter__(self) -> "TensorRtEngine":
+        return self
+
     @property
     def is_graph(self) -> bool:
         """Whether a frame is one launch."""
