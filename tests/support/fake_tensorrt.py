@@ -67,7 +67,7 @@ def make_tensorrt(version: str, gpu: FakeGpu) -> Any:
 
 
 def _classes(listed: type, gpu: FakeGpu, module: Any) -> dict[str, type]:
-    severity = enum.IntEnum("Severity", _PLAIN_ENUMS["Severity"], start=0)
+    severity: Any = enum.IntEnum("Severity", _PLAIN_ENUMS["Severity"], start=0)
 
     class ILogger(listed):
         Severity = severity
@@ -90,7 +90,9 @@ def _classes(listed: type, gpu: FakeGpu, module: Any) -> dict[str, type]:
 
     class INetworkDefinition(listed):
         def __init__(self) -> None:
-            self._model, self._inputs, self._outputs = b"", [], []
+            self._model = b""
+            self._inputs: list[Any] = []
+            self._outputs: list[Any] = []
 
         @property
         def num_inputs(self) -> int:
@@ -122,7 +124,8 @@ def _classes(listed: type, gpu: FakeGpu, module: Any) -> dict[str, type]:
     class OnnxParser(listed):
         def __init__(self, network: Any, logger: Any) -> None:
             assert logger._ready
-            self._network, self._errors = network, []
+            self._network = network
+            self._errors: list[Any] = []
 
         @property
         def num_errors(self) -> int:
@@ -152,7 +155,8 @@ def _classes(listed: type, gpu: FakeGpu, module: Any) -> dict[str, type]:
     class IBuilderConfig(listed):
         def __init__(self) -> None:
             self.progress_monitor = None
-            self._limits, self._flags = {}, {module.BuilderFlag.TF32}
+            self._limits: dict[str, int] = {}
+            self._flags = {module.BuilderFlag.TF32}
             self.builder_optimization_level, self.avg_timing_iterations, self.profiling_verbosity = 3, 1, None
 
         def set_memory_pool_limit(self, pool: Any, size: int) -> None:
@@ -195,7 +199,7 @@ def _classes(listed: type, gpu: FakeGpu, module: Any) -> dict[str, type]:
             if config._limits["WORKSPACE"] < 32 * 2**20:
                 self._logger.log(severity.ERROR, "Could not find any implementation for node teacher.1")
                 return None
-            return b"plan of " + module.__version__.encode() + b"\0" + network._model
+            return bytes(b"plan of " + module.__version__.encode() + b"\0" + network._model)
 
     class Runtime(listed):
         def __init__(self, logger: Any) -> None:
@@ -225,7 +229,7 @@ def _classes(listed: type, gpu: FakeGpu, module: Any) -> dict[str, type]:
             return len(self._ports)
 
         def get_tensor_name(self, index: int) -> str:
-            return list(self._ports)[index]
+            return str(list(self._ports)[index])
 
         def get_tensor_dtype(self, name: str) -> Any:
             return self._ports[name].dtype
@@ -238,7 +242,8 @@ def _classes(listed: type, gpu: FakeGpu, module: Any) -> dict[str, type]:
 
     class IExecutionContext(listed):
         def __init__(self, engine: Any) -> None:
-            self._engine, self._addresses = engine, {}
+            self._engine = engine
+            self._addresses: dict[str, int] = {}
             self.profiler = None
 
         def set_tensor_address(self, name: str, address: int) -> bool:

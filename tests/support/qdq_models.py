@@ -1,6 +1,7 @@
 """Quantized graphs that are almost right: each differs in one thing from a model TensorRT computes as it was meant."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,9 +16,9 @@ def _edited(edit: Callable[[onnx.ModelProto], None]) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _replace(model: onnx.ModelProto, name: str, value: np.ndarray) -> None:
+def _replace(model: onnx.ModelProto, name: str, value: Any) -> None:
     tensor = next(one for one in model.graph.initializer if one.name == name)
-    tensor.CopyFrom(numpy_helper.from_array(value, name))
+    tensor.CopyFrom(numpy_helper.from_array(np.asarray(value), name))
 
 
 def _nodes(model: onnx.ModelProto, operator: str) -> list[onnx.NodeProto]:
@@ -93,7 +94,7 @@ def mixed_types() -> bytes:
         made = conv.output[0]
         conv.output[0] = "plain"
         at = list(model.graph.node).index(conv)
-        model.graph.initializer.append(numpy_helper.from_array(np.float16(0.5), "half"))
+        model.graph.initializer.append(numpy_helper.from_array(np.array(0.5, np.float16), "half"))
         model.graph.node.insert(at + 1, helper.make_node("Add", ["plain", "half"], [made], name="odd_add"))
 
     return _edited(edit)
@@ -175,8 +176,8 @@ def stacked(scales: tuple[float, float]) -> bytes:
         model.graph.node.remove(dequantize)
         nodes = [helper.make_node("Split", [source], ["left", "right"], name="halves", axis=1, num_outputs=2)]
         for half, scale in zip(("left", "right"), scales, strict=True):
-            model.graph.initializer.append(numpy_helper.from_array(np.float32(scale), f"{half}_scale"))
-            model.graph.initializer.append(numpy_helper.from_array(np.int8(0), f"{half}_zero"))
+            model.graph.initializer.append(numpy_helper.from_array(np.array(scale, np.float32), f"{half}_scale"))
+            model.graph.initializer.append(numpy_helper.from_array(np.array(0, np.int8), f"{half}_zero"))
             pair = [f"{half}_scale", f"{half}_zero"]
             nodes.append(helper.make_node("QuantizeLinear", [half, *pair], [f"{half}_q"], name=f"{half}_q"))
             nodes.append(helper.make_node("DequantizeLinear", [f"{half}_q", *pair], [f"{half}_dq"], name=f"{half}_dq"))

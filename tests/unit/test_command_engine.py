@@ -1,7 +1,7 @@
 """`onbelt engine` builds, proves, times and explains; on fakes here, on a GPU in test_tensorrt_gpu.py."""
 
+import argparse
 import json
-from types import SimpleNamespace
 
 import pytest
 
@@ -31,7 +31,7 @@ def call(shop, *, name="tiny", as_json=True, **options):
     values = {"rebuild": False, "only_look": False, "frames": 5, "profile": None, "pause": None, **options}
     settings = shop / "tensorrt.toml"
     return command.run(
-        SimpleNamespace(bundle=shop / f"{name}.onbelt", trust=[shop / "trusted"], settings=settings, json=as_json, **values)
+        argparse.Namespace(bundle=shop / f"{name}.onbelt", trust=[shop / "trusted"], settings=settings, json=as_json, **values)
     )
 
 

@@ -109,7 +109,7 @@ def test_a_folder_of_another_user_is_refused(folder, monkeypatch):
     if owner == 0:
         os.chown(folder, 12345, -1)
     else:
-        monkeypatch.setattr(cache_module.os, "geteuid", lambda: owner + 1)
+        monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
     with pytest.raises(EngineError, match=r"user \d+ owns it"):
         EngineCache(folder)
 
@@ -164,7 +164,7 @@ def test_a_full_disk_costs_the_cache_and_not_the_engine(folder, monkeypatch, cap
         raise OSError(28, "No space left on device")
 
     with EngineCache(folder) as cache:
-        monkeypatch.setattr(cache_module.os, "fsync", full)
+        monkeypatch.setattr(os, "fsync", full)
         assert not cache.store(KEY, PLAN, b"")
         monkeypatch.undo()
         assert cache.load_engine(KEY) is None

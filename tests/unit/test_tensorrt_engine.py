@@ -234,7 +234,12 @@ def test_builder_settings_reach_tensorrt(box):
 
 def test_progress_is_reported_and_can_stop_a_build(box):
     seen = []
-    box.open(report=lambda *step: seen.append(step) or True).engine.close()
+
+    def report(*step):
+        seen.append(step)
+        return True
+
+    box.open(report=report).engine.close()
     assert seen == [("Building", 1, 2), ("Building", 2, 2)]
     with pytest.raises(EngineError, match=r"cannot build the model \(Build canceled by user\)"):
         box.open(rebuild=True, report=lambda *step: False)
@@ -260,14 +265,14 @@ def test_auto_takes_tensorrt_only_where_there_is_a_gpu(tiny, backend, monkeypatc
     with open_engine(tiny, "auto", 1) as engine:
         assert engine.name.startswith("openvino")
     monkeypatch.setattr(registry, "gpu_node", lambda: "/dev/nvhost-gpu")
-    monkeypatch.setattr(registry.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr("edge.engine.registry.importlib.util.find_spec", lambda name: object())
     with open_engine(tiny, "auto") as engine:
         assert engine.name.startswith("tensorrt")
 
 
 def test_auto_goes_on_to_the_cpu_where_the_gpu_cannot_be_used(tiny, monkeypatch, caplog):  # noqa: F811
     monkeypatch.setattr(registry, "gpu_node", lambda: "/dev/nvhost-gpu")
-    monkeypatch.setattr(registry.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr("edge.engine.registry.importlib.util.find_spec", lambda name: object())
 
     def broken():
         raise EngineError("CUDA: cuInit failed: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH (803)")
@@ -300,7 +305,7 @@ def test_what_is_no_usable_tensorrt_is_named(monkeypatch, module, message):
             raise ModuleNotFoundError("No module named 'tensorrt'")
         return module
 
-    monkeypatch.setattr(vendor.importlib, "import_module", find)
+    monkeypatch.setattr("edge.engine.tensorrt.vendor.importlib.import_module", find)
     with pytest.raises(EngineError, match=message):
         vendor.load_tensorrt()
 

@@ -38,7 +38,12 @@ def agrees(model: bytes, plan: bytes) -> None:
 def test_the_shipped_model_is_parsed_and_built_without_a_warning():
     bundle = open_bundle(ROOT / "edge" / "data" / "demo.onbelt", default_trust())
     steps = []
-    built = build(bundle.model, bundle.manifest.size, report=lambda *step: steps.append(step) or True)
+
+    def report(*step):
+        steps.append(step)
+        return True
+
+    built = build(bundle.model, bundle.manifest.size, report=report)
     assert built.warnings == ()
     assert steps
     agrees(bundle.model, built.plan)
