@@ -67,7 +67,8 @@ def make_tensorrt(version: str, gpu: FakeGpu) -> Any:
 
 
 def _classes(listed: type, gpu: FakeGpu, module: Any) -> dict[str, type]:
-    severity: Any = enum.IntEnum("Severity", _PLAIN_ENUMS["Severity"], start=0)
+    make: Any = enum.IntEnum  # given a list of names it makes a class, which mypy cannot follow
+    severity = make("Severity", _PLAIN_ENUMS["Severity"], start=0)
 
     class ILogger(listed):
         Severity = severity
@@ -267,4 +268,4 @@ def _classes(listed: type, gpu: FakeGpu, module: Any) -> dict[str, type]:
                 for layer, ms in (("teacher.0 + Relu", 0.25), ("teacher.1", 0.5)):
                     self.profiler.report_layer_time(layer, ms)
 
-    return {name: value for name, value in locals().items() if isinstance(value, type) and name != "listed"}
+    return {name: value for name, value in locals().items() if isinstance(value, type) and name not in {"listed", "make"}}
