@@ -95,9 +95,9 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trust: Annotated[
         list[str], Doc(max_length=8, description="folders of trusted keys (*.pub); empty: shipped, ~/.config/onbelt, /etc/onbelt")
     ] = []
-    engine: Annotated[Literal["auto", "openvino", "onnxruntime"], Doc(description="auto takes the first that runs the model")] = (
-        "auto"
-    )
+    engine: Annotated[
+        Literal["auto", "openvino", "onnxruntime", "tensorrt"], Doc(description="auto takes the first that runs the model")
+    ] = "auto"
     threads: Annotated[int, Doc(ge=0, le=256, description="CPU threads of the engine; 0 takes every core it may use")] = 0
     uncertain_band: Annotated[
         list[float],

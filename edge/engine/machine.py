@@ -7,6 +7,7 @@ from pathlib import Path
 
 # What decides the speed of INT8 on a CPU, from the flags Linux lists (x86, then Arm).
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm", "sve")
+_GPU_NODES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvgpu", "/dev/nvmap")  # the last three: Jetson
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,11 @@ class Machine:
 def available_cores() -> int:
     """Number of CPU cores this process may run on (the affinity mask, not the machine's count)."""
     return len(os.sched_getaffinity(0))
+
+
+def gpu_node() -> str:
+    """The device file of an NVIDIA GPU, "" where the kernel offers none. Says nothing about whether it can be used."""
+    return next((node for node in _GPU_NODES if Path(node).exists()), "")
 
 
 def this_machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> Machine:

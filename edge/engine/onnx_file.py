@@ -9,16 +9,13 @@ Source: onnx.proto3 of ONNX 1.23 (field numbers), protobuf encoding guide (wire 
 """
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from edge.bundle.format import MODEL
 from edge.engine.base import INPUT_NAME, OUTPUT_NAMES
-from edge.errors import BundleError
+from edge.engine.protobuf import as_bytes, as_integer, as_text, broken, fields, signed, varint
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _UINT8, _INT8, _FLOAT = 2, 3, 1  # TensorProto.DataType
 _TYPE_NAMES = {
     _UINT8: "uint8",
@@ -70,54 +67,54 @@ def check_contract(model: bytes, size: int, precision: str) -> Graph:
     outputs: dict[str, _Value] = {}
     operators: Counter[str] = Counter()
     weight_peak = 0
-    for number, value in _fields(graph, "graph"):
+    for number, value in fields(graph, "graph"):
         if number == 1:
-            operator, peak = _check_node(_bytes(value, "node"))
+            operator, peak = _check_node(as_bytes(value, "node"))
             operators[operator] += 1
             weight_peak = max(weight_peak, peak)
         elif number == 5:
-            weight_peak = max(weight_peak, _check_tensor(_bytes(value, "initializer")))
+            weight_peak = max(weight_peak, _check_tensor(as_bytes(value, "initializer")))
         elif number in {11, 12}:
-            name, kind = _read_value(_bytes(value, "input or output"))
+            name, kind = _read_value(as_bytes(value, "input or output"))
             values = inputs if number == 11 else outputs
             if name in values:
-                raise _broken(f"two inputs or outputs are called {name!r}")
+                raise broken(f"two inputs or outputs are called {name!r}")
             values[name] = kind
         elif number == 15:
-            raise _broken("expected dense weights, found a sparse initializer")
+            raise broken("expected dense weights, found a sparse initializer")
     if sum(operators.values()) > _MAX_NODES:
-        raise _broken(f"expected at most {_MAX_NODES} nodes, got {sum(operators.values())}")
+        raise broken(f"expected at most {_MAX_NODES} nodes, got {sum(operators.values())}")
     cells = size // 4 - 8
     _compare("input", inputs, {INPUT_NAME: (_UINT8, (1, size, size, 3))})
     scores, *maps = OUTPUT_NAMES
     _compare("output", outputs, {scores: (_FLOAT, (4,)), **dict.fromkeys(maps, (_FLOAT, (cells, cells)))})
     quantized = operators["DequantizeLinear"]
     if (precision == "int8") != (quantized > 0):
-        raise _broken(f"the manifest says {precision}, but the graph has {quantized} DequantizeLinear nodes")
+        raise broken(f"the manifest says {precision}, but the graph has {quantized} DequantizeLinear nodes")
     return Graph(size, cells, precision, opset, weight_peak)
 
 
 def _read_model(model: memoryview) -> tuple[int, memoryview]:
     graph: memoryview | None = None
     opset = 0
-    for number, value in _fields(model, "model"):
+    for number, value in fields(model, "model"):
         if number == 7:
             if graph is not None:
-                raise _broken("expected one graph, found two")
-            graph = _bytes(value, "graph")
+                raise broken("expected one graph, found two")
+            graph = as_bytes(value, "graph")
         elif number == 8:
             domain, version = "", 0
-            for inner, content in _fields(_bytes(value, "opset"), "opset"):
+            for inner, content in fields(as_bytes(value, "opset"), "opset"):
                 if inner == 1:
-                    domain = _text(content, "opset domain")
+                    domain = as_text(content, "opset domain")
                 elif inner == 2:
-                    version = _integer(content, "opset version")
+                    version = as_integer(content, "opset version")
             _check_domain(domain, "the operator sets")
             opset = max(opset, version)
         elif number in {20, 25}:
-            raise _broken(f"expected a plain graph, found {'training information' if number == 20 else 'functions'}")
+            raise broken(f"expected a plain graph, found {'training information' if number == 20 else 'functions'}")
     if graph is None or not opset:
-        raise _broken("it has no graph or no operator set; this is no ONNX model")
+        raise broken("it has no graph or no operator set; this is no ONNX model")
     return opset, graph
 
 
@@ -125,21 +122,21 @@ def _check_node(node: memoryview) -> tuple[str, int]:
     """Check one node; return its operator and the largest |value| of int8 tensors it carries."""
     operator = ""
     peak = 0
-    for number, value in _fields(node, "node"):
+    for number, value in fields(node, "node"):
         if number == 4:
-            operator = _text(value, "operator")
+            operator = as_text(value, "operator")
         elif number == 7:
-            _check_domain(_text(value, "node domain"), f"a node ({operator or 'unnamed'})")
+            _check_domain(as_text(value, "node domain"), f"a node ({operator or 'unnamed'})")
         elif number == 5:
-            for inner, content in _fields(_bytes(value, "attribute"), "attribute"):
+            for inner, content in fields(as_bytes(value, "attribute"), "attribute"):
                 if inner in {5, 10}:
-                    peak = max(peak, _check_tensor(_bytes(content, "attribute tensor")))
+                    peak = max(peak, _check_tensor(as_bytes(content, "attribute tensor")))
                 elif inner in {6, 11}:
-                    raise _broken(
+                    raise broken(
                         f"expected no control flow (its run time has no bound), found a graph inside {operator or 'a node'}"
                     )
                 elif inner in {22, 23}:
-                    raise _broken("expected dense tensors, found a sparse attribute")
+                    raise broken("expected dense tensors, found a sparse attribute")
     return operator, peak
 
 
@@ -150,19 +147,19 @@ def _check_tensor(tensor: memoryview) -> int:
     element = 0
     raw = memoryview(b"")
     listed: list[int] = []
-    for number, value in _fields(tensor, "tensor"):
+    for number, value in fields(tensor, "tensor"):
         if number == 2:
-            element = _integer(value, "tensor type")
+            element = as_integer(value, "tensor type")
         elif number == 8:
-            name = _text(value, "tensor name")
+            name = as_text(value, "tensor name")
         elif number == 9:
-            raw = _bytes(value, "tensor data")
+            raw = as_bytes(value, "tensor data")
         elif number == 5:
             listed += _listed(value)
         elif number == 13 or (number == 14 and value != 0):
             external = True
     if external:
-        raise _broken(f"expected all weights inside the file, found external data in tensor {name!r}; save the model as one file")
+        raise broken(f"expected all weights inside the file, found external data in tensor {name!r}; save the model as one file")
     if element != _INT8:
         return 0
     values = np.frombuffer(raw, np.int8).astype(np.int16)
@@ -172,57 +169,52 @@ def _check_tensor(tensor: memoryview) -> int:
 def _listed(value: int | memoryview) -> list[int]:
     """The int32_data of a small tensor: one number, or several packed into bytes."""
     if isinstance(value, int):
-        return [_signed(value)]
+        return [signed(value)]
     numbers, at = [], 0
     while at < len(value):
-        number, at = _varint(value, at, "tensor data")
-        numbers.append(_signed(number))
+        number, at = varint(value, at, "tensor data")
+        numbers.append(signed(number))
     return numbers
-
-
-def _signed(number: int) -> int:
-    """A protobuf int32 is sign-extended to 64 bits before it is written."""
-    return number - 2**64 if number >= 2**63 else number
 
 
 def _check_domain(domain: str, where: str) -> None:
     if domain not in {"", "ai.onnx"}:
-        raise _broken(f"expected ONNX's own operators only, found domain {domain!r} in {where}; export without custom operators")
+        raise broken(f"expected ONNX's own operators only, found domain {domain!r} in {where}; export without custom operators")
 
 
 def _read_value(value: memoryview) -> tuple[str, _Value]:
     """Name, element type and dimensions of a ValueInfoProto."""
     name, element = "", 0
     dimensions: list[int | str] = []
-    for number, content in _fields(value, "value"):
+    for number, content in fields(value, "value"):
         if number == 1:
-            name = _text(content, "value name")
+            name = as_text(content, "value name")
         elif number == 2:
-            for kind, tensor in _fields(_bytes(content, "type"), "type"):
+            for kind, tensor in fields(as_bytes(content, "type"), "type"):
                 if kind != 1:
                     continue  # a denotation; another kind than tensor leaves element type 0, which no contract has
-                for inner, part in _fields(_bytes(tensor, "tensor type"), "tensor type"):
+                for inner, part in fields(as_bytes(tensor, "tensor type"), "tensor type"):
                     if inner == 1:
-                        element = _integer(part, "element type")
+                        element = as_integer(part, "element type")
                     elif inner == 2:
                         dimensions += [
-                            _dimension(_bytes(one, "dim")) for key, one in _fields(_bytes(part, "shape"), "shape") if key == 1
+                            _dimension(as_bytes(one, "dim")) for key, one in fields(as_bytes(part, "shape"), "shape") if key == 1
                         ]
     return name, (element, tuple(dimensions))
 
 
 def _dimension(dimension: memoryview) -> int | str:
-    for number, value in _fields(dimension, "dimension"):
+    for number, value in fields(dimension, "dimension"):
         if number == 1:
-            return _integer(value, "dimension")
+            return as_integer(value, "dimension")
         if number == 2:
-            return _text(value, "dimension")
+            return as_text(value, "dimension")
     return "?"
 
 
 def _compare(what: str, got: dict[str, _Value], expected: dict[str, _Value]) -> None:
     if got != expected:
-        raise _broken(f"expected {what}s {_show(expected)}, got {_show(got)}; export the bundle again")
+        raise broken(f"expected {what}s {_show(expected)}, got {_show(got)}; export the bundle again")
 
 
 def _show(values: dict[str, _Value]) -> str:
@@ -231,54 +223,3 @@ def _show(values: dict[str, _Value]) -> str:
         for name, (element, dimensions) in list(values.items())[:6]
     )
     return "; ".join(parts) or "none"
-
-
-def _fields(message: memoryview, what: str) -> Iterator[tuple[int, int | memoryview]]:
-    """Split a protobuf message into (field number, varint or bytes)."""
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at, what)
-        wire = key & 7
-        if wire == _VARINT:
-            number, at = _varint(message, at, what)
-            yield key >> 3, number
-            continue
-        if wire == _BYTES:
-            length, at = _varint(message, at, what)
-        elif wire in {_FIXED32, _FIXED64}:
-            length = 4 if wire == _FIXED32 else 8
-        else:
-            raise _broken(f"expected protobuf in {what}, found wire type {wire}; damaged or no ONNX model")
-        if length > len(message) - at:
-            raise _broken(f"{what} is cut short: {length} bytes announced, {len(message) - at} left")
-        yield key >> 3, message[at : at + length]
-        at += length
-
-
-def _varint(message: memoryview, at: int, what: str) -> tuple[int, int]:
-    value = 0
-    for index, byte in enumerate(message[at : at + 10]):
-        value |= (byte & 0x7F) << (7 * index)
-        if byte < 0x80:
-            return value, at + index + 1
-    raise _broken(f"expected protobuf in {what}, found a broken number; damaged or no ONNX model")
-
-
-def _bytes(value: int | memoryview, what: str) -> memoryview:
-    if isinstance(value, int):
-        raise _broken(f"expected {what} to be a message, found a number; damaged or no ONNX model")
-    return value
-
-
-def _integer(value: int | memoryview, what: str) -> int:
-    if not isinstance(value, int):
-        raise _broken(f"expected {what} to be a number, found bytes; damaged or no ONNX model")
-    return value
-
-
-def _text(value: int | memoryview, what: str) -> str:
-    return bytes(_bytes(value, what)).decode("utf-8", "backslashreplace")
-
-
-def _broken(message: str) -> BundleError:
-    return BundleError(f"{MODEL}: {message}", member=MODEL)

@@ -1,19 +1,28 @@
-"""Choose an engine by name: "openvino" (the CPU's fastest), "onnxruntime" (the reference), or "auto" for the first that works."""
+"""Choose an engine by name, or "auto" for the first that works.
+
+"tensorrt" (NVIDIA GPUs; tried by "auto" only where the kernel shows one and tensorrt is installed), "openvino" (the CPU's
+fastest), "onnxruntime" (the reference).
+"""
 
 import importlib
+import importlib.util
 import logging
 from typing import Protocol, cast
 
 from edge.bundle.reader import Bundle
 from edge.engine.base import Engine
-from edge.engine.machine import available_cores
+from edge.engine.machine import available_cores, gpu_node
 from edge.engine.onnx_file import Graph, check_contract
 from edge.errors import BundleError, EngineError
 
 logger = logging.getLogger(__name__)
 
-# In the order "auto" tries them. Each module is imported when its engine is asked for: no box needs both libraries.
-_MODULES = {"openvino": "edge.engine.openvino", "onnxruntime": "edge.engine.onnxruntime"}
+# Each module is imported when its engine is asked for: no box needs all libraries.
+_MODULES = {
+    "openvino": "edge.engine.openvino",
+    "onnxruntime": "edge.engine.onnxruntime",
+    "tensorrt": "edge.engine.tensorrt.opening",
+}
 BACKENDS = ("auto", *_MODULES)
 
 
@@ -26,7 +35,7 @@ def open_engine(bundle: Bundle, backend: str = "auto", threads: int | None = Non
 
     Args:
         bundle: a verified bundle.
-        backend: "auto", "openvino" or "onnxruntime".
+        backend: "auto", "openvino", "onnxruntime" or "tensorrt".
         threads: CPU threads to compute with; None takes every core this process may use.
 
     Raises:
@@ -46,12 +55,21 @@ def open_engine(bundle: Bundle, backend: str = "auto", threads: int | None = Non
     if backend != "auto":
         return _adapter(backend).build(bundle.model, graph, threads)
     failures = []
-    for name in _MODULES:
+    candidates = _candidates()
+    for name in candidates:
         engine = _try(name, bundle.model, graph, threads)
         if not isinstance(engine, EngineError):
             return engine
         failures.append(f"{name}: {engine}")
-    raise EngineError(f"{bundle.path}: expected one of {', '.join(_MODULES)} to run the model, none does: {'; '.join(failures)}")
+    raise EngineError(
+        f"{bundle.path}: expected one of {', '.join(candidates)} to run the model, none does: {'; '.join(failures)}"
+    )
+
+
+def _candidates() -> tuple[str, ...]:
+    """In the order "auto" tries them."""
+    gpu = gpu_node() and importlib.util.find_spec("tensorrt") is not None
+    return ("tensorrt", "openvino", "onnxruntime") if gpu else ("openvino", "onnxruntime")
 
 
 def _try(name: str, model: bytes, graph: Graph, threads: int) -> Engine | EngineError:

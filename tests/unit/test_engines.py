@@ -314,7 +314,7 @@ def test_auto_is_openvino_where_it_works(tiny):
 
 
 def test_unknown_engines_and_impossible_thread_counts_are_refused(tiny):
-    with pytest.raises(EngineError, match="expected an engine of auto, openvino, onnxruntime, got 'tensorflow'"):
+    with pytest.raises(EngineError, match="expected an engine of auto, openvino, onnxruntime, tensorrt, got 'tensorflow'"):
         open_engine(tiny, "tensorflow")
     for threads in (0, -1, 1000):
         with pytest.raises(EngineError, match=f"expected 1 to 256 threads, got {threads}"):
