@@ -10,9 +10,12 @@ from edge.camera.folder import FolderCamera
 from edge.clock import Clock
 from edge.daemon.compose import Identity, check_room
 from edge.daemon.config import Belt, StationConfig
+from edge.daemon.phase import Station
+from edge.daemon.recorder import Recorder
 from edge.engine import open_engine
 from edge.engine.base import Engine
 from edge.errors import ConfigError
+from edge.journal.evidence import EvidenceStore
 from edge.judge import Judge
 from edge.trigger.base import TriggerSource
 from edge.trigger.command import CommandTrigger
@@ -83,6 +86,15 @@ def make_judge(config: StationConfig, bundle: Bundle) -> Judge:
     """The judge of this model. Raises ConfigError."""
     band = config.model.uncertain_band
     return Judge(bundle.manifest, (band[0], band[1]) if band else None)
+
+
+def make_recorder(config: StationConfig, station: Station) -> Recorder | None:
+    """What keeps evidence; None where none is to be kept. Raises EvidenceError: its folder cannot be made."""
+    evidence = config.evidence
+    if not evidence.enabled:
+        return None
+    store = EvidenceStore(config.evidence_folder, round(evidence.max_mb * 2**20), round(evidence.keep_free_mb * 2**20))
+    return Recorder(store, station, evidence.pass_every)
 
 
 def make_identity(config: StationConfig, bundle: Bundle, boot: str, key: bytes | None) -> Identity:

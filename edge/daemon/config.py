@@ -173,6 +173,22 @@ class Journal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 256.0
 
 
+class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Frames and anomaly maps of judged parts, for people and for onbelt journal replay."""
+
+    enabled: Annotated[bool, Doc(description="keep them; what is not a pass is always kept")] = True
+    path: Annotated[str, Doc(description="folder of its own for them; empty: evidence beside the journal")] = ""
+    max_mb: Annotated[
+        float, Doc(ge=1.0, le=10_000_000.0, description="MB on the disk, about 8 frames of 256 px each; oldest go first")
+    ] = 1024.0
+    keep_free_mb: Annotated[
+        float, Doc(ge=0.0, le=10_000_000.0, description="MB the disk keeps free: evidence goes before anything else lacks room")
+    ] = 256.0
+    pass_every: Annotated[
+        int, Doc(ge=0, le=1_000_000, description="of so many passed parts one is kept; 1 keeps all (flash wears), 0 none")
+    ] = 100
+
+
 class Clock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What sets the wall clock."""
 
@@ -201,6 +217,7 @@ class StationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seal: Seal = Seal()
     page: Page = Page()
     journal: Journal = Journal()
+    evidence: Evidence = Evidence()
     clock: Clock = Clock()
     process: Process = Process()
 
@@ -231,6 +248,11 @@ class StationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """When an unfinished part is answered `invalid`, ms after its trigger."""
         # A tenth of the time is what journal and broker took at worst here (p99.9 of 9 ms for the disk, 1 ms for the way).
         return self.deadline.give_up_ms or 0.9 * self.deadline.valid_ms
+
+    @property
+    def evidence_folder(self) -> Path:
+        """Where evidence lies."""
+        return Path(self.evidence.path) if self.evidence.path else Path(self.journal.path).parent / "evidence"
 
     def topics(self) -> Topics:
         """The station's topics. Raises ConfigError."""
