@@ -11,6 +11,11 @@ from edge.engine.registry import BACKENDS
 def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare BUNDLE, --trust, --engine, --threads and --json."""
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the model file, NAME.onbelt")
+    add_engine_arguments(parser)
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare --trust, --engine, --threads and --json, for a verb that has more before its BUNDLE."""
     parser.add_argument(
         "--trust",
         type=Path,
