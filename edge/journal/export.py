@@ -128,7 +128,7 @@ class Exported:
         """
         if after_n != self._n:
             raise RuntimeError(f"expected to go on after line {self._n}, asked for {after_n}: an export is read once")
-        rows = []
+        rows: list[Row] = []
         while len(rows) < most and (line := self._line()):
             self._n += 1
             verdict = decode_row(self, Row(self._n, "", 0, line))
