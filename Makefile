@@ -3,6 +3,8 @@
 #   make test     everything that can be tested on this machine
 #   make check    format, lint, types, import contracts
 #   make bench    latency of the engines on this machine, interleaved in one run
+#   make powercuts 1000 power cuts of the journal's disk (root; 10 minutes); writes docs/powercuts.md
+#   make gatecheck the gate check on the reference gate and on gates with a broken rule (mosquitto); writes docs/gatecheck.md
 #   make products train, export and evaluate the belt's products (the shipped demo bundle is one of them)
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,7 +14,7 @@ TORCH ?= torch==2.13.0
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SECONDS_DEMO ?= 60
 
-.PHONY: demo test check bench products demo-bundle clean
+.PHONY: demo test check bench powercuts gatecheck products demo-bundle clean
 
 demo: $(VENV)/.demo
 	$(BIN)/onbelt demo --seconds $(SECONDS_DEMO)
@@ -29,6 +31,14 @@ check: $(VENV)/.check
 
 bench: $(VENV)/.train
 	$(BIN)/python benchmarks/engines.py --bundle edge/data/demo.onbelt
+
+powercuts: $(VENV)/.train
+	tests/setup_system.sh
+	$(BIN)/python benchmarks/power_cuts.py --report docs/powercuts.md
+
+gatecheck: $(VENV)/.train
+	tests/setup_system.sh
+	$(BIN)/python benchmarks/gatecheck.py --report docs/gatecheck.md
 
 products: $(VENV)/.train
 	BIN=$(BIN) benchmarks/products.sh
