@@ -135,9 +135,8 @@ class Bench:
                 judged.lacking.append("no alarm was raised")
         acks = self.book.acks(passage.n)
         if acks and probe.why and not opened and acks[0].why not in probe.why:
-            judged.why.append(
-                f"part {passage.n} ({probe.name or 'station unfit'}): expected {' or '.join(sorted(probe.why))}, got {acks[0].why}"
-            )
+            wanted, what = " or ".join(sorted(probe.why)), probe.name or "station unfit"
+            judged.why.append(f"part {passage.n} ({what}): expected {wanted}, got {acks[0].why}")
         return judged
 
     def good_parts_open(self, most: int, in_a_row: int = 1) -> bool:
