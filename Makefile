@@ -5,6 +5,7 @@
 #   make bench    latency of the engines on this machine, interleaved in one run
 #   make powercuts 1000 power cuts of the journal's disk (root; 10 minutes); writes docs/powercuts.md
 #   make gatecheck the gate check on the reference gate and on gates with a broken rule (mosquitto); writes docs/gatecheck.md
+#   make systemd  the shipped units under a real systemd in a container (root; 2 minutes); writes docs/systemd.md
 #   make products train, export and evaluate the belt's products (the shipped demo bundle is one of them)
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,7 +15,7 @@ TORCH ?= torch==2.13.0
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SECONDS_DEMO ?= 60
 
-.PHONY: demo test check bench powercuts gatecheck products demo-bundle clean
+.PHONY: demo test check bench powercuts gatecheck systemd products demo-bundle clean
 
 demo: $(VENV)/.demo
 	$(BIN)/onbelt demo --seconds $(SECONDS_DEMO)
@@ -39,6 +40,10 @@ powercuts: $(VENV)/.train
 gatecheck: $(VENV)/.train
 	tests/setup_system.sh
 	$(BIN)/python benchmarks/gatecheck.py --report docs/gatecheck.md
+
+systemd: $(VENV)/.train
+	tests/setup_system.sh
+	$(BIN)/python benchmarks/systemd_box.py --report docs/systemd.md
 
 products: $(VENV)/.train
 	BIN=$(BIN) benchmarks/products.sh
