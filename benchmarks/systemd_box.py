@@ -77,8 +77,8 @@ def page(rows: list[tuple[str, str, str]]) -> str:
         "# The units under a real systemd",
         f"Made by `make systemd` ({datetime.now(timezone.utc):%Y-%m-%d}, {os.cpu_count()} cores {processor}, load {load:.0f}, "
         f"Linux {platform.release()}, {version}).",
-        "A container over this machine's own system (systemd-nspawn), the units installed by `systemd/install.sh`, the daemon with",
-        "a bundle of 64 px, a folder of pictures as camera, five parts a second, a mosquitto. What is done to it is in",
+        "A container over this machine's own system (systemd-nspawn), the units installed by `systemd/install.sh`, the daemon",
+        "with a bundle of 64 px, a folder of pictures as camera, five parts a second, a mosquitto. What is done to it is in",
         "`tests/support/box.py`. Interpreter and imports are most of each start; the load at the time is given above.",
         "",
         "| done | what happens | seconds |",
