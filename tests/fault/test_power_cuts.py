@@ -33,13 +33,13 @@ def disk_folder(harness, tmp_path):
 
 
 def test_power_cut_loses_no_accepted_verdict(harness, disk_folder):
-    outcome = harness.run("FULL", 10, 7, disk_folder)
+    outcome = harness.run("FULL", 8, 7, disk_folder)
     assert outcome.corrupt == []
-    assert (outcome.cuts, outcome.lost) == (10, 0)
+    assert (outcome.cuts, outcome.lost) == (8, 0)
     assert outcome.accepted > 100
 
 
 def test_power_cut_finds_a_journal_that_does_not_wait_for_the_disk(harness, disk_folder):
-    outcome = harness.run("NORMAL", 10, 7, disk_folder)
+    outcome = harness.run("NORMAL", 8, 7, disk_folder)
     assert outcome.losing_cuts > 0
     assert outcome.corrupt == []

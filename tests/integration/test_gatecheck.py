@@ -17,7 +17,7 @@ from tests.support.mutant_gates import MUTANTS, running_gate
 
 pytestmark = pytest.mark.broker
 # The rest is run by `make gatecheck`; these stand for one kind of check each and take a second or two.
-IN_SHORT = ("early-verdict", "any-boot", "last-word", "at-once", "deaf-to-silence", "never-stops")
+IN_SHORT = ("any-boot", "last-word", "deaf-to-silence")
 
 
 @pytest.mark.parametrize("name", IN_SHORT)
