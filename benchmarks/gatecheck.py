@@ -11,6 +11,7 @@ The reference runs as the real command in a process of its own, so that it can b
 import argparse
 import os
 import platform
+import signal
 import socket
 import subprocess
 import sys
@@ -48,7 +49,7 @@ def check_reference(folder: Path, port: int) -> list[Finding]:
         with opened_kit(load_config(config), pid=gate.pid) as check:
             return list(check.run())
     finally:
-        end_process(gate, 9, 2.0)
+        end_process(gate, signal.SIGKILL, 2.0)
 
 
 def check_mutant(name: str, folder: Path, port: int) -> list[Finding]:

@@ -34,7 +34,9 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     filtered[0, 1:] = rows[0]  # above the first row there are zeros
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
     head = struct.pack(">IIBBBBB", width, height, 8, _GRAY if pixels.ndim == 2 else _RGB, 0, 0, 0)
-    return b"".join((_SIGNATURE, _chunk(b"IHDR", head), _chunk(b"IDAT", zlib.compress(filtered, _LEVEL)), _chunk(b"IEND", b"")))
+    return b"".join(
+        (_SIGNATURE, _chunk(b"IHDR", head), _chunk(b"IDAT", zlib.compress(filtered.data, _LEVEL)), _chunk(b"IEND", b""))
+    )
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

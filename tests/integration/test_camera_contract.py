@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge.camera.base import Trigger
+from edge.camera.base import Camera, Trigger
 from edge.camera.belt import BeltCamera
 from edge.camera.folder import FolderCamera
 from edge.errors import CameraError
@@ -28,6 +28,7 @@ def gigevision(tmp_path_factory):
 
 @pytest.fixture(params=KINDS)
 def camera(request, tmp_path):
+    made: Camera
     if request.param == "belt":
         made = BeltCamera("tray", 1, size=128)
     elif request.param == "folder":

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def _aravis(tmp_path_factory):
 def make(fake, **settings):
     from edge.camera.genicam import GenicamCamera, GenicamSettings
 
-    wanted = {"rate_hz": RATE_HZ, "exposure_us": 2000.0, "region": (0, 0, 256, 256)} | settings
+    wanted: dict[str, Any] = {"rate_hz": RATE_HZ, "exposure_us": 2000.0, "region": (0, 0, 256, 256)} | settings
     return GenicamCamera(GenicamSettings(fake.device, **wanted))
 
 
@@ -53,7 +54,7 @@ def test_damaged_frames_are_never_complete_and_never_judged():
     with aravis.FakeCamera("GV12", lost=20) as fake, make(fake, region=(0, 0, 384, 384)) as camera:
         camera.start()
         check = FrameCheck(20.0)
-        found = []
+        found: list[str] = []
         until = time.monotonic() + 20
         while time.monotonic() < until and found.count("incomplete") < 5:
             asked_ns = time.monotonic_ns()

@@ -20,7 +20,8 @@ from edge.gate.process import GateProcess
 from edge.gate.rules import Gate
 from tests.support.gate_line import GATE_MS, write_gate_toml
 
-Break = Callable[[GateProcess, Gate], None]
+# `gate` is Any on purpose: methods are replaced.
+Break = Callable[[Any, Any], None]
 
 
 class Mutant(NamedTuple):
@@ -32,19 +33,19 @@ class Mutant(NamedTuple):
     breaks: Break
 
 
-def _boot(process: GateProcess, gate: Gate) -> None:
+def _boot(process: Any, gate: Any) -> None:
     gate._station.is_current = lambda verdict: True
 
 
-def _model(process: GateProcess, gate: Gate) -> None:
+def _model(process: Any, gate: Any) -> None:
     gate._station.fits = lambda verdict: True
 
 
-def _token(process: GateProcess, gate: Gate) -> None:
+def _token(process: Any, gate: Any) -> None:
     gate._station.token_lives = lambda token, now_ns: True
 
 
-def _names(process: GateProcess, gate: Gate) -> None:
+def _names(process: Any, gate: Any) -> None:
     take, settings = gate.verdict, gate._settings
 
     def verdict(given: Any, now_ns: int, *, mac_ok: bool = False) -> Any:
@@ -53,12 +54,12 @@ def _names(process: GateProcess, gate: Gate) -> None:
     gate.verdict = verdict
 
 
-def _seal(process: GateProcess, gate: Gate) -> None:
+def _seal(process: Any, gate: Any) -> None:
     refusal = gate._station.refusal
     gate._station.refusal = lambda verdict, now_ns, *, mac_ok: refusal(verdict, now_ns, mac_ok=True)
 
 
-def _lenient(process: GateProcess, gate: Gate) -> None:
+def _lenient(process: Any, gate: Any) -> None:
     hear = process._hear
 
     def lenient(got: Any) -> Any:
@@ -68,7 +69,7 @@ def _lenient(process: GateProcess, gate: Gate) -> None:
     process._hear = lenient
 
 
-def _early_verdict(process: GateProcess, gate: Gate) -> None:
+def _early_verdict(process: Any, gate: Any) -> None:
     verdict, trigger = gate.verdict, gate.trigger
     waiting: dict[int, Any] = {}
 
@@ -84,11 +85,11 @@ def _early_verdict(process: GateProcess, gate: Gate) -> None:
     gate.verdict, gate.trigger = keep, replay
 
 
-def _validity(process: GateProcess, gate: Gate) -> None:
+def _validity(process: Any, gate: Any) -> None:
     gate._in_time = lambda slot, verdict, now_ns: now_ns < slot.deadline_ns
 
 
-def _last_word(process: GateProcess, gate: Gate) -> None:
+def _last_word(process: Any, gate: Any) -> None:
     take = gate._take
 
     def last(slot: Any, verdict: Any, now_ns: int) -> None:
@@ -99,16 +100,16 @@ def _last_word(process: GateProcess, gate: Gate) -> None:
     gate._take = last
 
 
-def _first_word(process: GateProcess, gate: Gate) -> None:
+def _first_word(process: Any, gate: Any) -> None:
     take = gate._take
     gate._take = lambda slot, verdict, now_ns: None if slot.permit else take(slot, verdict, now_ns)
 
 
-def _permissive(process: GateProcess, gate: Gate) -> None:
+def _permissive(process: Any, gate: Any) -> None:
     gate._may_open = lambda slot, now_ns: not slot.veto
 
 
-def _at_once(process: GateProcess, gate: Gate) -> None:
+def _at_once(process: Any, gate: Any) -> None:
     verdict = gate.verdict
 
     def at_once(given: Any, now_ns: int, *, mac_ok: bool = False) -> Any:
@@ -119,19 +120,19 @@ def _at_once(process: GateProcess, gate: Gate) -> None:
     gate.verdict = at_once
 
 
-def _late(process: GateProcess, gate: Gate) -> None:
+def _late(process: Any, gate: Any) -> None:
     gate._after_the_fact = lambda slot, verdict: [Open(slot.count)] if verdict.verdict == "pass" else []
 
 
-def _no_quarantine(process: GateProcess, gate: Gate) -> None:
+def _no_quarantine(process: Any, gate: Any) -> None:
     gate._after_the_fact = lambda slot, verdict: []
 
 
-def _deaf_to_silence(process: GateProcess, gate: Gate) -> None:
+def _deaf_to_silence(process: Any, gate: Any) -> None:
     gate._station._life = lambda birth, now_ns: []
 
 
-def _keeps_permits(process: GateProcess, gate: Gate) -> None:
+def _keeps_permits(process: Any, gate: Any) -> None:
     # Reads armed when the PASS comes and never again.
     class Keeping(Gate):
         armed = property(lambda self: True)
@@ -141,28 +142,28 @@ def _keeps_permits(process: GateProcess, gate: Gate) -> None:
     gate.verdict = lambda given, now_ns, *, mac_ok=False: [] if gate._disarmed else verdict(given, now_ns, mac_ok=mac_ok)
 
 
-def _never_stops(process: GateProcess, gate: Gate) -> None:
+def _never_stops(process: Any, gate: Any) -> None:
     gate._stop = lambda why: []
 
 
-def _silent(process: GateProcess, gate: Gate) -> None:
+def _silent(process: Any, gate: Any) -> None:
     carry = process._carry_out
     process._carry_out = lambda action: (
         None if isinstance(action, SendAck) and action.ack.decision == "reject" else carry(action)
     )
 
 
-def _vague(process: GateProcess, gate: Gate) -> None:
+def _vague(process: Any, gate: Any) -> None:
     ack = gate._ack
     gate._ack = lambda slot, why, opened, held: ack(slot, "missing", opened, held)
 
 
-def _liar(process: GateProcess, gate: Gate) -> None:
+def _liar(process: Any, gate: Any) -> None:
     drive = process._wiring.drive
     process._wiring.drive = lambda count, *, opened, stop: drive(count, opened=True, stop=stop)
 
 
-def _dead_watchdog(process: GateProcess, gate: Gate) -> None:
+def _dead_watchdog(process: Any, gate: Any) -> None:
     wiring = process._wiring
     wiring.kick = lambda *, stop: wiring._send(None, opened=False, stop=stop)
 

@@ -12,6 +12,8 @@ from edge.daemon.build import make_camera
 from edge.daemon.config import StationConfig
 from edge.daemon.configfile import keys, load_config, parse_config, read_given, render, sections
 from edge.errors import ConfigError
+from tests.conftest import skip_unless
+from tests.support import aravis
 from tests.support.station import station_config
 
 if sys.version_info >= (3, 11):
@@ -201,7 +203,8 @@ def test_the_full_example_shows_every_key_with_its_default():
 
 
 def test_a_genicam_camera_is_made_as_configured(tmp_path):
-    pytest.importorskip("gi", reason="no PyGObject (pip install 'onbelt[genicam]')")
+    lack = aravis.missing(tmp_path)
+    skip_unless(not lack, f"no GigE Vision here: {lack}")
     config = station_config(tmp_path, camera={"kind": "genicam", "genicam": {"region": [8, 16, 640, 480], "mode": "free"}})
     assert make_camera(config).name == "genicam first found"
 

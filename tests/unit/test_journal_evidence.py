@@ -139,7 +139,7 @@ def test_a_disk_that_fills_sheds_evidence_then_keeps_none(tmp_path, monkeypatch)
         def f_bavail(self):
             return 13 * size - store.bytes  # a neighbour leaves so much; what we remove comes free
 
-    monkeypatch.setattr(evidence.os, "statvfs", lambda _: Disk())
+    monkeypatch.setattr("edge.journal.evidence.os.statvfs", lambda _: Disk())
     put(store, 9)
     assert store.bytes <= 3 * size
     monkeypatch.setattr(Disk, "f_bavail", 0)
