@@ -6,6 +6,7 @@
 #   make powercuts 1000 power cuts of the journal's disk (root; 10 minutes); writes docs/powercuts.md
 #   make gatecheck the gate check on the reference gate and on gates with a broken rule (mosquitto); writes docs/gatecheck.md
 #   make systemd  the shipped units under a real systemd in a container (root; 2 minutes); writes docs/systemd.md
+#   make gige     GigE Vision frames over loopback, counted and judged (Aravis; two minutes); writes docs/gige.md
 #   make products train, export and evaluate the belt's products (the shipped demo bundle is one of them)
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,7 +16,7 @@ TORCH ?= torch==2.13.0
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SECONDS_DEMO ?= 60
 
-.PHONY: demo test check bench powercuts gatecheck systemd products demo-bundle clean
+.PHONY: demo test check bench powercuts gatecheck systemd gige products demo-bundle clean
 
 demo: $(VENV)/.demo
 	$(BIN)/onbelt demo --seconds $(SECONDS_DEMO)
@@ -44,6 +45,10 @@ gatecheck: $(VENV)/.train
 systemd: $(VENV)/.train
 	tests/setup_system.sh
 	$(BIN)/python benchmarks/systemd_box.py --report docs/systemd.md
+
+gige: $(VENV)/.train
+	tests/setup_system.sh
+	$(BIN)/python benchmarks/gige.py --report docs/gige.md
 
 products: $(VENV)/.train
 	BIN=$(BIN) benchmarks/products.sh

@@ -114,7 +114,8 @@ def _other_station(station: KitStation, n: int) -> list[Send]:
     ]
 
 
-IGNORED = frozenset({"missing", "late"})  # a message that is nobody's verdict leaves no better reason than that none came
+IGNORED = frozenset({"missing"})  # a message that is nobody's verdict leaves no better reason than that none came
+LATE = frozenset({"late", "missing"})
 
 PROBES: tuple[Probe, ...] = (
     Probe(1, "PASS before its trigger, for a part that has no slot yet: not kept for it", lambda s, n: [_pass(s, n, BEFORE)]),
@@ -142,7 +143,7 @@ PROBES: tuple[Probe, ...] = (
         lambda s, n: [_pass(s, n, ctx={"check": "chk-forged"})],
         why=frozenset({"no-token"}),
     ),
-    Probe(2, "PASS later than its own valid_ms", lambda s, n: [_pass(s, n, LAST_CALL, t={"valid_ms": 1.0})], why=IGNORED),
+    Probe(2, "PASS later than its own valid_ms", lambda s, n: [_pass(s, n, LAST_CALL, t={"valid_ms": 1.0})], why=LATE),
     Probe(2, "PASS after D", lambda s, n: [_pass(s, n, AFTER)], why=IGNORED),
     Probe(
         2,
