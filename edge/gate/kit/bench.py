@@ -165,7 +165,7 @@ class Bench:
     def _await(self, passages: list[Passage]) -> None:
         """Until all are decided and acked, D and the grace at most after the last one; what is said after D is out by then."""
         end_ns = self._clock.monotonic_ns() + self.deadline_ns + round(GRACE_S * 1e9)
-        latest = max((send_at for one in passages for send_at in (one.trigger_ns,)), default=0) + round(1.4 * self.deadline_ns)
+        latest = max((send_at for one in passages for send_at in (one.trigger_ns,)), default=0) + round(2.0 * self.deadline_ns)
         self.station.wait_until(
             lambda: self._clock.monotonic_ns() > latest and all(self.book.acks(one.n) for one in passages),
             max(0.0, (end_ns - self._clock.monotonic_ns()) / 1e9),
