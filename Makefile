@@ -7,6 +7,10 @@
 #   make update-power-cuts  cut the power of the updater's disk 500 times (root, loop devices)
 #   make update-switch  another model under a belt of 30 parts a second
 #   make limits   the promises of limits and drift alarms, measured; writes docs/limits.md
+#   make powercuts 1000 power cuts of the journal's disk (root; 10 minutes); writes docs/powercuts.md
+#   make gatecheck the gate check on the reference gate and on gates with a broken rule (mosquitto); writes docs/gatecheck.md
+#   make systemd  the shipped units under a real systemd in a container (root; 2 minutes); writes docs/systemd.md
+#   make gige     GigE Vision frames over loopback, counted and judged (Aravis; two minutes); writes docs/gige.md
 #   make products train, export and evaluate the belt's products (the shipped demo bundle is one of them)
 PYTHON ?= python3
 VENV ?= .venv
@@ -16,7 +20,7 @@ TORCH ?= torch==2.13.0
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SECONDS_DEMO ?= 60
 
-.PHONY: demo test check bench products demo-bundle update-kills update-power-cuts update-switch limits clean
+.PHONY: demo test check bench products demo-bundle update-kills update-power-cuts update-switch limits powercuts gatecheck systemd gige clean
 
 demo: $(VENV)/.demo
 	$(BIN)/onbelt demo --seconds $(SECONDS_DEMO)
@@ -37,6 +41,22 @@ bench: $(VENV)/.train
 limits: $(VENV)/.evidence
 	$(BIN)/python benchmarks/drift_pictures.py --bundle edge/data/demo.onbelt --out build/drift-scores.json
 	$(BIN)/python benchmarks/limits.py --bundle edge/data/demo.onbelt --scores build/drift-scores.json --write
+
+powercuts: $(VENV)/.train
+	tests/setup_system.sh
+	$(BIN)/python benchmarks/power_cuts.py --report docs/powercuts.md
+
+gatecheck: $(VENV)/.train
+	tests/setup_system.sh
+	$(BIN)/python benchmarks/gatecheck.py --report docs/gatecheck.md
+
+systemd: $(VENV)/.train
+	tests/setup_system.sh
+	$(BIN)/python benchmarks/systemd_box.py --report docs/systemd.md
+
+gige: $(VENV)/.train
+	tests/setup_system.sh
+	$(BIN)/python benchmarks/gige.py --report docs/gige.md
 
 products: $(VENV)/.train
 	BIN=$(BIN) benchmarks/products.sh

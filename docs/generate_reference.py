@@ -14,19 +14,18 @@ TARGET = Path(__file__).parent / "reference" / "command-line.md"
 
 
 def verbs() -> dict[str, argparse.ArgumentParser]:
-    """All verbs and their parsers; a verb's actions follow it as "verb action"."""
-    found: dict[str, argparse.ArgumentParser] = {}
-    for name, parser in _choices(build_parser()).items():
-        found[name] = parser
-        found |= {f"{name} {action}": inner for action, inner in _choices(parser).items()}
-    return found
+    """All verbs and their parsers, `journal verify` after `journal`."""
+    return _nested(build_parser(), "")
 
 
-def _choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+def _nested(parser: argparse.ArgumentParser, prefix: str) -> dict[str, argparse.ArgumentParser]:
+    found = {}
     for action in parser._actions:  # noqa: SLF001  argparse offers no public way to its subparsers
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
-            return dict(action.choices)
-    return {}
+            for name, inner in action.choices.items():
+                found[prefix + name] = inner
+                found |= _nested(inner, f"{prefix}{name} ")
+    return found
 
 
 def option_rows(parser: argparse.ArgumentParser) -> list[str]:
@@ -34,6 +33,8 @@ def option_rows(parser: argparse.ArgumentParser) -> list[str]:
     rows = []
     for action in parser._actions:  # noqa: SLF001
         if isinstance(action, argparse._HelpAction) or "--verbose" in action.option_strings:  # noqa: SLF001
+            continue
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  each action has a section of its own
             continue
         name = ", ".join(f"`{flag}`" for flag in action.option_strings) or f"`{str(action.metavar or action.dest).upper()}`"
         if action.option_strings and action.nargs != 0:
@@ -54,8 +55,9 @@ def render() -> str:
         "Every verb takes `-h` and `-v`. Exit status: 0 ok, 1 fault, 2 usage, 3 verification failed.",
     ]
     for name, parser in verbs().items():
-        parts += ["", f"## onbelt {name}", "", (parser.description or "").strip(), "", "| argument | meaning |", "|---|---|"]
-        parts += option_rows(parser)
+        parts += ["", f"{'###' if ' ' in name else '##'} onbelt {name}", "", (parser.description or "").strip()]
+        rows = option_rows(parser)
+        parts += ["", "| argument | meaning |", "|---|---|", *rows] if rows else []
     return "\n".join(parts) + "\n"
 
 

@@ -10,7 +10,9 @@
     ├── ConfigError         station.toml or gate.toml is wrong (the integrator)
     ├── BrokerError         the broker cannot be reached or refuses us (the integrator)
     ├── ContractError       a message from outside breaks the verdict contract (its sender)
-    ├── JournalError        the verdict journal cannot be written or does not verify (whoever runs the box)
+    ├── JournalError        the verdict journal cannot be written (whoever runs the box)
+    │   └── ChainError      its chain, a seal or a replayed score does not hold (whoever trusts it)
+    ├── EvidenceError       a frame cannot be kept, or is not the one that was judged (whoever runs the box)
     ├── DataError           a data set cannot be used (the engineer who trains)
     └── UpdateError         an update cannot be fetched, or the model it brings is refused (whoever publishes models)
 
@@ -76,7 +78,25 @@ class ContractError(OnbeltError):
 
 
 class JournalError(OnbeltError):
-    """The verdict journal cannot be written, or its chain does not verify."""
+    """The verdict journal cannot be read or written."""
+
+
+class ChainError(JournalError):
+    """The verdict journal does not verify: something was altered, removed or inserted."""
+
+    exit_code = 3
+
+
+class EvidenceError(OnbeltError):
+    """Evidence cannot be kept or read, or is not what its hash says.
+
+    Attributes:
+        gone: it is simply not kept any more.
+    """
+
+    def __init__(self, message: str, *, gone: bool = False) -> None:
+        super().__init__(message)
+        self.gone = gone
 
 
 class DataError(OnbeltError):

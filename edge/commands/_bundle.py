@@ -13,6 +13,11 @@ from edge.limits.file import read_limit
 def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare BUNDLE, --limit, --trust, --engine, --threads and --json."""
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the model file, NAME.onbelt")
+    add_engine_arguments(parser)
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare --trust, --engine, --threads and --json, for a verb that has more before its BUNDLE."""
     parser.add_argument(
         "--limit",
         type=Path,

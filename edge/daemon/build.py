@@ -9,13 +9,16 @@ from edge.camera.base import Camera
 from edge.camera.folder import FolderCamera
 from edge.clock import Clock
 from edge.daemon.compose import Identity, check_room
-from edge.daemon.config import Belt, StationConfig
+from edge.daemon.config import Belt, Genicam, StationConfig
 from edge.daemon.drift import DriftWatch
+from edge.daemon.parts import NS_PER_MS
 from edge.daemon.phase import Station
+from edge.daemon.recorder import Recorder
 from edge.drift.monitor import DriftMonitor, DriftSettings
 from edge.engine import open_engine
 from edge.engine.base import Engine
 from edge.errors import ConfigError
+from edge.journal.evidence import EvidenceStore
 from edge.judge import Judge
 from edge.limits.apply import with_limit
 from edge.limits.file import read_limit
@@ -46,7 +49,35 @@ def make_camera(config: StationConfig) -> Camera:
     camera = config.camera
     if camera.kind == "folder":
         return FolderCamera(Path(camera.folder.path), loop=camera.folder.loop)
+    if camera.kind == "genicam":
+        return _make_genicam(camera.genicam, camera.early_ms)
     return _make_belt(camera.belt)
+
+
+def _make_genicam(genicam: Genicam, early_ms: float) -> Camera:
+    try:
+        from edge.camera.genicam import GenicamCamera, GenicamSettings
+    except (ImportError, ValueError) as exc:
+        raise ConfigError(
+            f'camera.kind = "genicam" needs Aravis and PyGObject, which cannot be loaded ({exc}); '
+            "apt-get install gir1.2-aravis-0.8, and pip install 'onbelt[genicam]'"
+        ) from exc
+    x, y, width, height = genicam.region or (0, 0, 0, 0)
+    return GenicamCamera(
+        GenicamSettings(
+            device=genicam.device,
+            mode=genicam.mode,
+            line=genicam.line,
+            rate_hz=genicam.rate_hz,
+            exposure_us=genicam.exposure_us,
+            gain=genicam.gain,
+            pixel_format=genicam.pixel_format,
+            region=(x, y, width, height),
+            early_ns=round(early_ms * NS_PER_MS),
+            packet_socket=genicam.packet_socket,
+            socket_buffer_bytes=round(genicam.socket_buffer_mb * 2**20),
+        )
+    )
 
 
 def _make_belt(belt: Belt) -> Camera:
@@ -102,6 +133,15 @@ def make_drift(config: StationConfig, bundle: Bundle, station: Station) -> Drift
         return None
     settings = DriftSettings(drift.parts_per_alarm, drift.bad_share, drift.bad_passed)
     return DriftWatch(DriftMonitor.of(bundle.manifest, settings), station)
+
+
+def make_recorder(config: StationConfig, station: Station) -> Recorder | None:
+    """What keeps evidence; None where none is to be kept. Raises EvidenceError: its folder cannot be made."""
+    evidence = config.evidence
+    if not evidence.enabled:
+        return None
+    store = EvidenceStore(config.evidence_folder, round(evidence.max_mb * 2**20), round(evidence.keep_free_mb * 2**20))
+    return Recorder(store, station, evidence.pass_every)
 
 
 def make_identity(config: StationConfig, bundle: Bundle, boot: str, key: bytes | None) -> Identity:

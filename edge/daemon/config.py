@@ -58,16 +58,49 @@ class Belt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = []
 
 
+class Genicam(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """camera.kind = "genicam": GigE Vision or USB3 Vision through Aravis."""
+
+    device: Annotated[
+        str, Doc(max_length=128, description="its id as arv-tool-0.8 lists it, or its address; empty: the first")
+    ] = ""
+    mode: Annotated[
+        Literal["free", "hardware", "software"],
+        Doc(description="free: runs by itself; hardware: each edge of line exposes; software: exposes when a part is triggered"),
+    ] = "hardware"
+    line: Annotated[str, Doc(max_length=32, description="trigger input of the camera, for mode hardware")] = "Line1"
+    rate_hz: Annotated[float, Doc(ge=0.0, le=2000.0, description="frames a second in mode free; 0: the camera's own")] = 0.0
+    exposure_us: Annotated[float, Doc(ge=0.0, le=10_000_000.0, description="us of exposure; 0: the camera's own")] = 0.0
+    gain: Annotated[float, Doc(ge=0.0, le=100.0, description="gain in the camera's unit, mostly dB; 0: the camera's own")] = 0.0
+    pixel_format: Annotated[
+        Literal["", "Mono8", "RGB8", "BGR8"],
+        Doc(description="Mono8, RGB8 or BGR8; empty: the camera's own, if it is one of them"),
+    ] = ""
+    region: Annotated[
+        list[int], Doc(max_length=4, description="[x, y, width, height] in sensor pixels; empty: the camera's own")
+    ] = []
+    packet_socket: Annotated[
+        bool, Doc(description="read by packet socket: less load, needs CAP_NET_RAW, sees nothing on loopback")
+    ] = False
+    socket_buffer_mb: Annotated[
+        float, Doc(gt=0.0, le=256.0, description="MB of the stream's socket buffer; too small loses half of the frames")
+    ] = 4.0
+
+
 class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The camera over the belt."""
 
-    kind: Annotated[Literal["belt", "folder"], Doc(description="belt (simulated) or folder (picture files)")] = "belt"
+    kind: Annotated[
+        Literal["belt", "folder", "genicam"],
+        Doc(description="belt (simulated), folder (picture files) or genicam (GigE Vision, USB3 Vision)"),
+    ] = "belt"
     id: Annotated[Name, Doc(description="its name in camera/{id}/state and in every verdict")] = "c1"
     early_ms: Annotated[
         float, Doc(ge=0.0, description="ms a frame may begin before its trigger's stamp; earlier ones show another part")
     ] = 20.0
     belt: Belt = Belt()
     folder: Folder = Folder()
+    genicam: Genicam = Genicam()
 
 
 class Trigger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -187,6 +220,22 @@ class Journal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 256.0
 
 
+class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Frames and anomaly maps of judged parts, for people and for onbelt journal replay."""
+
+    enabled: Annotated[bool, Doc(description="keep them; what is not a pass is always kept")] = True
+    path: Annotated[str, Doc(description="folder of its own for them; empty: evidence beside the journal")] = ""
+    max_mb: Annotated[
+        float, Doc(ge=1.0, le=10_000_000.0, description="MB on the disk, about 8 frames of 256 px each; oldest go first")
+    ] = 1024.0
+    keep_free_mb: Annotated[
+        float, Doc(ge=0.0, le=10_000_000.0, description="MB the disk keeps free: evidence goes before anything else lacks room")
+    ] = 256.0
+    pass_every: Annotated[
+        int, Doc(ge=0, le=1_000_000, description="of so many passed parts one is kept; 1 keeps all (flash wears), 0 none")
+    ] = 100
+
+
 class Clock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What sets the wall clock."""
 
@@ -216,6 +265,7 @@ class StationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seal: Seal = Seal()
     page: Page = Page()
     journal: Journal = Journal()
+    evidence: Evidence = Evidence()
     clock: Clock = Clock()
     process: Process = Process()
 
@@ -233,6 +283,9 @@ class StationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError(f"model.uncertain_band: expected [low, high] or [], got {self.model.uncertain_band}")
         if self.camera.kind == "folder" and not self.camera.folder.path:
             raise ConfigError("camera.folder.path: expected a folder of pictures, since camera.kind is folder")
+        region = self.camera.genicam.region
+        if region and (len(region) != 4 or min(region) < 0 or min(region[2:]) < 1):
+            raise ConfigError(f"camera.genicam.region: expected [x, y, width, height] in sensor pixels or [], got {region}")
         if bool(self.mqtt.cert) != bool(self.mqtt.key):
             raise ConfigError("mqtt.cert and mqtt.key: expected both or none")
         if (self.mqtt.ca or self.mqtt.cert) and not self.mqtt.tls:
@@ -246,6 +299,11 @@ class StationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """When an unfinished part is answered `invalid`, ms after its trigger."""
         # A tenth of the time is what journal and broker took at worst here (p99.9 of 9 ms for the disk, 1 ms for the way).
         return self.deadline.give_up_ms or 0.9 * self.deadline.valid_ms
+
+    @property
+    def evidence_folder(self) -> Path:
+        """Where evidence lies."""
+        return Path(self.evidence.path) if self.evidence.path else Path(self.journal.path).parent / "evidence"
 
     def topics(self) -> Topics:
         """The station's topics. Raises ConfigError."""

@@ -25,6 +25,7 @@ _PATHS = (
     "model.trust",
     "camera.folder.path",
     "journal.path",
+    "evidence.path",
     "mqtt.password",
     "mqtt.ca",
     "mqtt.cert",

@@ -1,7 +1,7 @@
 """The daemon: makes the parts, starts one thread per stage, ends them in the right order.
 
     trigger ──> intake ──> [2] ──> capture ──> [1] ──> inference ──> [32] ──> publisher ──> journal, broker, page
-                                                                       ^
+                                                                       ^           └──> [4] ──> recorder ──> evidence
     pulse: beats, gives up overdue parts, feeds the watchdog ──────────┘       backfill: journal ──> verdict-late
 
 A thread that ends with an error nobody expected ends the daemon: the supervisor starts it anew, and until then the gate hears
@@ -164,6 +164,7 @@ class Daemon:
 
         Raises:
             ConfigError: a port is taken. CameraError: no camera. JournalError: the journal cannot be opened.
+            EvidenceError: the folder for evidence cannot be made.
         """
         config, clock = self.config, self._clock
         try:
@@ -172,9 +173,16 @@ class Daemon:
             )
             if self.view is not None:
                 page = config.page
-                self._page = PageServer(self.view, page.host, page.port, allowed_hosts=tuple(page.allowed_hosts))
+                self._page = PageServer(
+                    self.view,
+                    page.host,
+                    page.port,
+                    allowed_hosts=tuple(page.allowed_hosts),
+                    evidence=config.evidence_folder if config.evidence.enabled else None,
+                )
                 self._page.start()
                 self.facts.page_url = self._page.url
+            self.recorder = build.make_recorder(config, self.station)
             self.trigger.open()
             self.capture.open()
         except BaseException:
@@ -192,6 +200,7 @@ class Daemon:
             self.view,
             build.make_drift(config, self._bundle, self.station),
             escape := EscapeWatch(self.station),
+            self.recorder,
         )
         self.station.listen(escape.on_change)
         self.backfill = Backfill(
@@ -231,6 +240,8 @@ class Daemon:
         self.line.start()
         self.rest.start()
         self._run("publisher", self.publisher.run, self._finish, ending=True)
+        if self.recorder is not None:
+            self._run("evidence", self.recorder.run, self._finish, ending=True)
         self._run("backfill", self.backfill.run, self._finish, ending=True)
         self._run("pulse", self.pulse.run, self._finish, ending=True)
         self._run("engine", self._run_engine, self._stop)

@@ -5,11 +5,14 @@ published live stays in the journal's outbox and goes to `verdict-late` by the b
 the parts are still answered, `invalid`, and the station is not armed.
 """
 
+import contextlib
 import logging
 import math
 import threading
 from collections import deque
 from typing import NamedTuple
+
+import msgspec
 
 from edge.clock import Clock
 from edge.daemon.clocksync import ClockState
@@ -21,6 +24,7 @@ from edge.daemon.parts import NS_PER_MS, Outcome
 from edge.daemon.phase import Station
 from edge.daemon.progress import Progress
 from edge.daemon.queues import Backlog
+from edge.daemon.recorder import Recorder
 from edge.errors import ContractError, JournalError
 from edge.journal.store import Entry, Journal
 from edge.mqtt.link import Delivering, Link
@@ -58,6 +62,7 @@ class Publisher:
         who: the station's identity. station: armed or not. clock: this machine's.
         figures: counts and times. view: the page, or None. drift: told of judged parts, or None.
         escape: told of answered parts, or None.
+        recorder: keeps evidence, or None.
 
     Attributes:
         clock_state: the wall clock's state, renewed by the pulse.
@@ -78,6 +83,7 @@ class Publisher:
         view: LiveView | None,
         drift: DriftWatch | None = None,
         escape: EscapeWatch | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.progress = Progress("journal", 5000.0, clock)
         self.clock_state = ClockState("free", None, None)
@@ -94,6 +100,7 @@ class Publisher:
         self._view = view
         self._drift = drift
         self._escape = escape
+        self._recorder = recorder
         self._expiry_s = math.ceil(who.valid_ms / 1000) + 1
         self._stall_ns = round(max(STALL_MS, who.valid_ms) * NS_PER_MS)
         self._live: deque[_Live] = deque()
@@ -127,6 +134,8 @@ class Publisher:
             self._send(one)
         self._note_settled()
         for one in written:
+            if self._recorder is not None and one.n:
+                self._recorder.keep(one.verdict, one.outcome)
             self._show(one)
             if self._escape is not None and one.verdict.verdict != "invalid":
                 self._escape.judged(one.verdict.seq, passed=one.verdict.verdict == "pass")
@@ -145,6 +154,8 @@ class Publisher:
             self._station.raise_(
                 "journal", "fault", f"journal: {exc}", "free space on its disk or replace it; parts are rejected until it writes"
             )
+            if self._recorder is not None:
+                self._recorder.release()
             return [
                 Written(outcome, verdict, payload, 0)
                 for outcome, (verdict, payload) in zip(batch, self._compose(batch, "journal"), strict=True)
@@ -160,7 +171,16 @@ class Publisher:
         prev = self._journal.head
         for outcome in batch:
             moment = Moment(self._clock.monotonic_ns(), self._station.token(), prev, self.clock_state, forced)
-            verdict = compose(outcome, outcome.who or self.who, moment)
+            who = outcome.who or self.who
+            verdict = compose(outcome, who, moment)
+            evidence = None if self._recorder is None or forced else self._recorder.reference(verdict, outcome)
+            if evidence is not None:
+                referring = msgspec.structs.replace(verdict, ev=evidence)
+                with contextlib.suppress(ContractError):  # with long names and a seal there may be no room for a reference
+                    payload = encode_verdict(referring, self.who.key)
+                    made.append((referring, payload))
+                    prev = payload_hash(payload)
+                    continue
             try:
                 payload = encode_verdict(verdict, self.who.key)
             except ContractError:

@@ -1,12 +1,32 @@
 """Verify a journal's chain: every payload is a verdict, carries the hash of the one before, and no number is missing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
-from edge.errors import ContractError, JournalError
-from edge.journal.reader import Reader
+from edge.errors import ChainError, ContractError
+from edge.journal.reader import Row
 from edge.wire.verdict import decode_verdict, payload_hash, verify_mac
 
 _CHUNK = 1000
+
+
+class Source(Protocol):
+    """Where rows come from."""
+
+    @property
+    def path(self) -> Path:
+        """For messages."""
+        ...
+
+    def root(self) -> str:
+        """Hash the chain starts from."""
+        ...
+
+    def rows(self, after_n: int, most: int) -> Sequence[Row]:
+        """Rows with n > after_n, oldest first."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,37 +45,48 @@ class ChainReport:
     head: str
 
 
-def verify_chain(reader: Reader, key: bytes | None = None) -> ChainReport:
+def verify_chain(reader: Source, key: bytes | None = None, known_head: str = "") -> ChainReport:
     """Walk the whole journal.
 
     Args:
-        reader: an open journal.
+        reader: an open journal, or an export of one.
         key: the MAC key, where verdicts are sealed: then each seal is checked too.
+        known_head: a head written down earlier, "sha256:..." with 32 hex digits: it must still be in the chain, or the end that
+            followed it was cut off or replaced. Empty asks for none.
 
     Raises:
-        JournalError: the first row that does not hold, with its number, what was expected and what is there.
+        ChainError: the first row that does not hold, with its number, what was expected and what is there; or `head` is not
+            among them.
+        JournalError: the file cannot be read.
     """
     expected, rows, first_n, last_n = reader.root(), 0, 0, 0
     boots: set[str] = set()
+    known = not known_head or known_head == expected
     while chunk := reader.rows(last_n, _CHUNK):
         for row in chunk:
             where = f"{reader.path}: row {row.n}"
             if last_n and row.n != last_n + 1:
-                raise JournalError(f"{where}: expected row {last_n + 1}; rows in between were removed")
+                raise ChainError(f"{where}: expected row {last_n + 1}; rows in between were removed")
             try:
                 verdict = decode_verdict(row.payload)
             except ContractError as exc:
-                raise JournalError(f"{where}: is no verdict ({exc}); altered after it was written") from exc
+                raise ChainError(f"{where}: is no verdict ({exc}); altered after it was written") from exc
             if verdict.prev != expected:
-                raise JournalError(
+                raise ChainError(
                     f"{where}: expected prev {expected[:23]}, got {verdict.prev[:23]}; this row or the one before was altered"
                 )
             if (verdict.boot, verdict.seq) != (row.boot, row.seq):
-                raise JournalError(f"{where}: expected {row.boot}/{row.seq} in the payload, got {verdict.boot}/{verdict.seq}")
+                raise ChainError(f"{where}: expected {row.boot}/{row.seq} in the payload, got {verdict.boot}/{verdict.seq}")
             if key is not None and not verify_mac(row.payload, key):
-                raise JournalError(f"{where}: its seal does not hold under the given key")
+                raise ChainError(f"{where}: its seal does not hold under the given key")
             expected = payload_hash(row.payload)
+            known = known or expected == known_head
             first_n, last_n = first_n or row.n, row.n
             boots.add(row.boot)
             rows += 1
+    if not known:
+        raise ChainError(
+            f"{reader.path}: expected the head {known_head} in the chain, it is not there: the end was cut off or replaced, or "
+            "it has long been removed with the oldest rows"
+        )
     return ChainReport(rows, len(boots), first_n, last_n, expected)

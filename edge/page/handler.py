@@ -2,7 +2,7 @@
 
 What it refuses, and why: a Host header with an unknown DNS name (a web site could point its own name at this machine and read
 the page through a visitor's browser: DNS rebinding; an IP address cannot be pointed anywhere), methods other than GET and
-HEAD, bodies, long request lines and headers, HTTP/0.9. Paths are looked up, never joined to a folder.
+HEAD, bodies, long request lines and headers, HTTP/0.9. Paths are looked up; evidence alone is a file's name, of hex digits only.
 """
 
 import hashlib
@@ -14,11 +14,13 @@ import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from edge import __version__
+from edge.journal.evidence import frame_path, map_path
 from edge.page.live import LiveView
 from edge.page.metrics import metrics_text
 from edge.page.pictures import Pictures
@@ -45,6 +47,7 @@ STATIC = {
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
+_EVIDENCE = re.compile(r"/evidence/([0-9a-f]{32})(\.map)?\Z")
 _PICTURE = re.compile(r"/(picture|heat)/([0-9]{1,19})\.(jpg|png)\Z")
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
@@ -63,8 +66,9 @@ _SECURITY = {
 class Site:
     """What all connections share: the view, the encoded pictures, the static files, and the stop signal."""
 
-    def __init__(self, view: LiveView, *, allowed_hosts: tuple[str, ...] = ()) -> None:
+    def __init__(self, view: LiveView, *, allowed_hosts: tuple[str, ...] = (), evidence: Path | None = None) -> None:
         self.view = view
+        self.evidence = evidence
         self.pictures = Pictures(view)
         self.stopping = threading.Event()
         self.static: dict[str, tuple[bytes, str, str]] = {}
@@ -216,6 +220,8 @@ class Handler(BaseHTTPRequestHandler):
             self._send(msgspec.json.encode(health), "application/json")
         elif (match := _PICTURE.match(path)) is not None and (match[1], match[3]) in {("picture", "jpg"), ("heat", "png")}:
             self._picture(match[1], int(match[2]))
+        elif (match := _EVIDENCE.match(path)) is not None and self._site.evidence is not None:
+            self._evidence(self._site.evidence, f"sha256:{match[1]}", of_map=bool(match[2]))
         else:
             raise _RefusedError(HTTPStatus.NOT_FOUND, "no such page", close=False)
 
@@ -234,6 +240,15 @@ class Handler(BaseHTTPRequestHandler):
         # A part's picture never changes within one run of the daemon, but the next run counts from 1 again.
         cache = {"Cache-Control": "private, max-age=600"}
         self._send(body, "image/jpeg" if kind == "picture" else "image/png", extra=cache)
+
+    def _evidence(self, folder: Path, digest: str, *, of_map: bool) -> None:
+        path = map_path(folder, digest) if of_map else frame_path(folder, digest)
+        try:
+            body = path.read_bytes()
+        except OSError:
+            raise _RefusedError(HTTPStatus.NOT_FOUND, "this evidence is not kept, or not any more", close=False) from None
+        # Named by its content: what was fetched once never changes.
+        self._send(body, "image/png", extra={"Cache-Control": "private, max-age=31536000, immutable"})
 
     def _stream(self) -> None:
         """Server-Sent Events: what changed, at most ten times a second, at least once a second, until one side ends it."""

@@ -12,6 +12,7 @@ import socketserver
 import threading
 import time
 from http.server import ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from edge.errors import ConfigError
@@ -113,12 +114,21 @@ class PageServer:
         host: address to listen on; the default is this machine only.
         port: 0 takes a free one, see `url`.
         allowed_hosts: further names the page is reached by, besides IP addresses, localhost and this machine's own name.
+        evidence: folder of stored frames, served by hash; None serves none.
     """
 
-    def __init__(self, view: LiveView, host: str = "127.0.0.1", port: int = 0, *, allowed_hosts: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        view: LiveView,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        allowed_hosts: tuple[str, ...] = (),
+        evidence: Path | None = None,
+    ) -> None:
         self._host = host
         self._port = port
-        self._site = Site(view, allowed_hosts=allowed_hosts)
+        self._site = Site(view, allowed_hosts=allowed_hosts, evidence=evidence)
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 

@@ -4,10 +4,12 @@ import contextlib
 import os
 import subprocess
 
+import numpy as np
 import pytest
 
 from edge.errors import JournalError
 from edge.journal.chain import verify_chain
+from edge.journal.evidence import EvidenceStore, pixels_hash
 from edge.journal.reader import Reader
 from edge.journal.store import Journal
 from tests.conftest import skip_unless
@@ -43,6 +45,25 @@ def test_the_journal_outlives_a_full_disk(small_disk):
             journal.checkpoint(idle=False)
     with Reader(path) as reader:
         assert verify_chain(reader).last_n == 20010
+
+
+def test_evidence_gives_way_to_a_neighbour_and_verdicts_go_on(small_disk):
+    """A disk fills from outside: evidence is shed down to nothing, the journal writes on, and evidence returns with the room."""
+    path = small_disk / "j.db"
+    frames = [np.random.default_rng(seed).integers(0, 256, (256, 256, 3), np.uint8) for seed in range(8)]
+    with Journal(path, "st2", 4 * MB) as journal:
+        store = EvidenceStore(small_disk / "evidence", 100 * MB, 4 * MB)
+        for frame in frames[:6]:
+            assert store.put(pixels_hash(frame), frame, None)
+        held = len(store)
+        fill(small_disk)
+        assert not store.put(pixels_hash(frames[6]), frames[6], None)
+        assert (held, len(store)) == (6, 0)
+        journal.append(chain(journal, 1, 100))
+        (small_disk / "evidence.bin").unlink()
+        assert store.put(pixels_hash(frames[7]), frames[7], None)
+    with Reader(path) as reader:
+        assert verify_chain(reader).last_n == 100
 
 
 def test_a_disk_without_room_is_said_at_start(small_disk):

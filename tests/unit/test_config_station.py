@@ -12,6 +12,8 @@ from edge.daemon.build import make_camera
 from edge.daemon.config import StationConfig
 from edge.daemon.configfile import keys, load_config, parse_config, read_given, render, sections
 from edge.errors import ConfigError
+from tests.conftest import skip_unless
+from tests.support import aravis
 from tests.support.station import station_config
 
 if sys.version_info >= (3, 11):
@@ -198,3 +200,23 @@ def test_the_full_example_shows_every_key_with_its_default():
         for name in key.path.split("."):
             assert name in value, f"docs/examples/station.toml lacks {key.path}"
             value = value[name]
+
+
+def test_a_genicam_camera_is_made_as_configured(tmp_path):
+    lack = aravis.missing(tmp_path)
+    skip_unless(not lack, f"no GigE Vision here: {lack}")
+    config = station_config(tmp_path, camera={"kind": "genicam", "genicam": {"region": [8, 16, 640, 480], "mode": "free"}})
+    assert make_camera(config).name == "genicam first found"
+
+
+@pytest.mark.parametrize("region", [[1, 2, 3], [0, 0, 0, 10], [-1, 0, 10, 10]])
+def test_a_region_that_is_none_is_refused(tmp_path, region):
+    with pytest.raises(ConfigError, match=r"camera\.genicam\.region: expected \[x, y, width, height\]"):
+        station_config(tmp_path, camera={"kind": "genicam", "genicam": {"region": region}})
+
+
+def test_a_genicam_camera_without_its_library_is_said_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gi", None)
+    monkeypatch.delitem(sys.modules, "edge.camera.genicam", raising=False)
+    with pytest.raises(ConfigError, match=r"apt-get install gir1\.2-aravis-0\.8"):
+        make_camera(station_config(tmp_path, camera={"kind": "genicam"}))

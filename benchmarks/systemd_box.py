@@ -1,0 +1,119 @@
+"""The shipped units under a real systemd: start, crash, frozen camera, frozen process, failing start, stop; each timed.
+
+    python benchmarks/systemd_box.py --report docs/systemd.md      # as root, about two minutes
+
+The container and what is done to it are in tests/support/box.py; a short run is part of `make test`. The watchdog is set to 3 s
+here (10 s as shipped), so that waiting for it does not take most of the time. Exit status: 0 as it should be, 1 not, 2 it cannot
+run here.
+"""
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from datetime import datetime, timezone
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the container is test code
+
+from tests.support import box as boxes
+
+WATCHDOG_S = 3.0
+# A camera that hangs is stuck after the part's time and a second more; from then on nobody feeds the watchdog.
+STUCK_S = 1.0 + 1.0
+
+
+def measure(box: boxes.Box) -> list[tuple[str, str, str]]:
+    """Rows of the table: what is done, what happens, seconds."""
+    rows = []
+
+    def note(what: str, then: str, *seconds: float) -> None:
+        rows.append((what, then, ", ".join(f"{one:.2f}" for one in seconds)))
+        print(f"{what}: {then}: {rows[-1][2]} s", flush=True)
+
+    note("`systemctl start`", "READY: engine built, golden frames replayed", boxes.starts(box))
+    note("`systemctl stop` while parts come", "inactive, Result=success", boxes.stops(box))
+    box.drop_in(WatchdogSec=f"{WATCHDOG_S:g}")
+    boxes.starts(box)
+    note("SIGSEGV", "restarted by systemd, READY again", boxes.crash(box, "SEGV"))
+    note("SIGKILL", "restarted by systemd, READY again", boxes.crash(box, "KILL"))
+    killed, again = boxes.freeze_capture(box, WATCHDOG_S)
+    note(
+        f"a camera driver that does not come back (stuck after {STUCK_S:g} s, watchdog {WATCHDOG_S:g} s)",
+        "killed by the watchdog; READY again",
+        killed,
+        again,
+    )
+    note(
+        f"the whole process frozen (SIGSTOP; watchdog {WATCHDOG_S:g} s, then SIGABRT waits 5 s for SIGKILL)",
+        "killed, READY again",
+        boxes.freeze_process(box, WATCHDOG_S),
+    )
+    note("`systemctl stop` after all that", "inactive, Result=success", boxes.stops(box))
+    note("a configuration with a wrong key", "five starts, then left down, cause in the journal", boxes.fail_to_start(box))
+    return rows
+
+
+def uninstalls(box: boxes.Box) -> str:
+    """The uninstaller on the running system; what is left of the units."""
+    boxes.starts(box)
+    box.run("/opt/onbelt/src/systemd/install.sh", "--uninstall", check=True)
+    listed = "systemctl list-unit-files 'onbelt*' --no-legend; pgrep -u onbelt -c"
+    left = box.run("sh", "-c", listed).stdout.split()
+    kept = box.run("ls", "/etc/onbelt/station.toml", "/var/lib/onbelt/journal.db").returncode == 0
+    return "" if left in ([], ["0"]) and kept else f"left {left}, configuration and journal kept: {kept}"
+
+
+def page(rows: list[tuple[str, str, str]]) -> str:
+    """docs/systemd.md."""
+    processor = next(
+        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?"
+    )
+    version = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=False).stdout.splitlines()[0]
+    load = os.getloadavg()[0]
+    lines = [
+        "# The units under a real systemd",
+        f"Made by `make systemd` ({datetime.now(timezone.utc):%Y-%m-%d}, {os.cpu_count()} cores {processor}, load {load:.0f}, "
+        f"Linux {platform.release()}, {version}).",
+        "A container over this machine's own system (systemd-nspawn), the units installed by `systemd/install.sh`, the daemon",
+        "with a bundle of 64 px, a folder of pictures as camera, five parts a second, a mosquitto. What is done to it is in",
+        "`tests/support/box.py`. Interpreter and imports are most of each start; the load at the time is given above.",
+        "",
+        "| done | what happens | seconds |",
+        "|---|---|---|",
+    ]
+    return "\n".join([*lines, *(f"| {what} | {then} | {seconds} |" for what, then, seconds in rows)]) + "\n"
+
+
+def main() -> int:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write the page there")
+    args = parser.parse_args()
+    lack = boxes.missing()
+    if lack:
+        print(f"systemd_box: {lack}", file=sys.stderr)
+        return 2
+    try:
+        with tempfile.TemporaryDirectory(prefix="onbelt-box-") as folder, boxes.station_box(Path(folder)) as box:
+            rows = measure(box)
+            problem = uninstalls(box)
+    except boxes.BootError as exc:
+        print(f"systemd_box: {exc}", file=sys.stderr)
+        return 2
+    except (AssertionError, TimeoutError) as exc:
+        print(f"systemd_box: {exc}", file=sys.stderr)
+        return 1
+    if problem:
+        print(f"systemd_box: uninstall: {problem}", file=sys.stderr)
+        return 1
+    rows.append(("`install.sh --uninstall` while it runs", "stopped, units gone; configuration and journal kept", "-"))
+    if args.report:
+        args.report.write_text(page(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The kit behind `onbelt gatecheck`: plays station and line before any gate, injects the faults, and judges what it does."""

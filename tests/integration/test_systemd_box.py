@@ -1,0 +1,95 @@
+"""The shipped units under a real systemd, in short: installer, READY, crash, stop, uninstaller (all of it: docs/systemd.md)."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import skip_unless
+from tests.support import box as boxes
+
+INSTALL = Path(__file__).resolve().parents[2] / "systemd" / "install.sh"
+
+
+def install(*words):
+    return subprocess.run([str(INSTALL), *words], capture_output=True, text=True, timeout=30, check=False)
+
+
+@pytest.fixture
+def image(tmp_path):
+    for name in ("etc", "usr/lib", "var/lib"):
+        (tmp_path / "image" / name).mkdir(parents=True)
+    return tmp_path / "image"
+
+
+def files(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and "onbelt" in path.name}
+
+
+def test_an_image_gets_everything_and_loses_it_again(image):
+    done = install("--root", str(image))
+    assert done.returncode == 0, done.stderr
+    installed = files(image)
+    assert installed == {
+        "etc/systemd/system/onbelt.service",
+        "etc/systemd/system/onbelt-gate.service",
+        "etc/sysusers.d/onbelt.conf",
+        "etc/tmpfiles.d/onbelt.conf",
+        "etc/udev/rules.d/70-onbelt.rules",
+    }
+    assert "pip install onbelt" in done.stderr
+    (image / "etc/onbelt").mkdir(exist_ok=True)
+    (image / "etc/onbelt/station.toml").write_text("mine")
+    assert install("--root", str(image)).returncode == 0, "it may run again"
+    assert (image / "etc/onbelt/station.toml").read_text() == "mine"
+    done = install("--root", str(image), "--uninstall")
+    assert done.returncode == 0, done.stderr
+    assert files(image) == set()
+    assert (image / "etc/onbelt/station.toml").exists(), "configuration is kept"
+    assert install("--root", str(image), "--uninstall", "--purge").returncode == 0
+    assert not (image / "etc/onbelt").exists()
+
+
+def test_only_secrets_that_are_there_are_named(image):
+    credentials = image / "etc/onbelt/credentials"
+    credentials.mkdir(parents=True)
+    (credentials / "verdict.key").write_text("secret of enough bytes")
+    assert install("--root", str(image)).returncode == 0
+    drop_in = image / "etc/systemd/system/onbelt.service.d/credentials.conf"
+    assert drop_in.read_text() == "[Service]\nLoadCredential=verdict.key:/etc/onbelt/credentials/verdict.key\n"
+    (credentials / "verdict.key").unlink()
+    assert install("--root", str(image)).returncode == 0
+    assert not drop_in.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--rot", "/"], "unknown argument --rot"),
+        (["--root"], "expected a folder after it"),
+        (["--root", "/nowhere/at/all"], "expected the folder of an operating system"),
+        (["--purge"], "expected --uninstall beside it"),
+    ],
+)
+def test_wrong_words_are_refused(words, said):
+    done = install(*words)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.broker
+def test_a_station_lives_under_systemd(tmp_path):
+    skip_unless(not boxes.missing(), f"no container here: {boxes.missing()}")
+    try:
+        with boxes.station_box(tmp_path) as box:
+            boxes.starts(box)
+            state = box.show()
+            assert "armed: True" in state["StatusText"], state
+            assert box.run("ps", "-o", "user=", "-p", state["MainPID"]).stdout.strip() == "onbelt"
+            boxes.crash(box)
+            assert boxes.stops(box) < 2.0
+            box.run("/opt/onbelt/src/systemd/install.sh", "--uninstall", check=True)
+            assert box.run("systemctl", "cat", boxes.UNIT).returncode != 0
+    except boxes.BootError as exc:
+        skip_unless(False, f"no container here: {exc}")
