@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibration.binomial import cdf, clopper_pearson_upper
 from calibration.limit import LimitKind, carried_rate, fit_limit, guaranteed_rank, parts_needed
+from edge.binomial import cdf, clopper_pearson_upper
 from edge.errors import DataError
 
 
