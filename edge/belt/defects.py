@@ -45,7 +45,7 @@ def draw_defect(canvas: Canvas, pose: Pose, surfaces: tuple[Surface, ...], name:
         place = pose.at(u, v, own.uniform(0.0, 360.0))
         _DRAWERS[name](canvas, place, own, size, strength)
         changed = np.abs(canvas.rgb - before).max(axis=0) >= LEAST_CHANGE
-        shows = np.count_nonzero(changed & (canvas.mask > 0))
+        shows = int(np.count_nonzero(changed & (canvas.mask > 0)))
         if shows > shown:
             best, shown = (canvas.rgb.copy(), canvas.mask.copy()), shows
         if shown >= enough:

@@ -67,6 +67,7 @@ def test_impossible_promises_are_refused(rate, confidence):
 def test_the_rank_is_the_smallest_that_keeps_the_promise():
     for n in (598, 700, 2000):
         rank = guaranteed_rank(n, 0.005, 0.95)
+        assert rank is not None
         assert exact_cdf_below(rank, n) >= 0.95 > exact_cdf_below(rank - 1, n)
     assert guaranteed_rank(597, 0.005, 0.95) is None
 

@@ -333,12 +333,14 @@ def test_kept_directions_are_those_the_difference_lies_in():
     detector = Detector(PdnSize.SMALL, 128, map_directions=6).eval()
     with torch.no_grad():  # a teacher and an auto-encoder of rank 5 against a student that says nothing
         for last in (detector.teacher.layers[-1], detector.autoencoder.output):
+            assert isinstance(last, torch.nn.Conv2d)
+            assert last.bias is not None
             wide = last.weight.flatten(1)
             left, values, right = torch.linalg.svd(wide, full_matrices=False)
             last.weight.copy_(((left[:, :5] * values[:5]) @ right[:5]).view_as(last.weight))
             last.bias.zero_()
-        detector.student.layers[-1].weight.zero_()
-        detector.student.layers[-1].bias.zero_()
+        for silent in detector.student.layers[-1].parameters():
+            silent.zero_()
     assert mean_square(torch.ones(1, 384, 1, 1), torch.eye(384)).item() == pytest.approx(1.0)
     shares = fit_bases(detector, frames, CPU)
     assert shares["st_kept"] == pytest.approx(1.0, abs=1e-5)
