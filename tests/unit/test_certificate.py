@@ -3,8 +3,8 @@
 import msgspec
 import numpy as np
 import pytest
-from edge.binomial import clopper_pearson_upper
 
+from edge.binomial import clopper_pearson_upper
 from export.certificate import AGREEMENT_FLOOR, AGREEMENT_HEADROOM, Certificate, agreement_of, auroc, certify
 from training.metrics.ranking import auroc as reference_auroc
 
