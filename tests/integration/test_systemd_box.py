@@ -33,6 +33,7 @@ def test_an_image_gets_everything_and_loses_it_again(image):
     assert installed == {
         "etc/systemd/system/onbelt.service",
         "etc/systemd/system/onbelt-gate.service",
+        "etc/systemd/system/onbelt-updater.service",
         "etc/sysusers.d/onbelt.conf",
         "etc/tmpfiles.d/onbelt.conf",
         "etc/udev/rules.d/70-onbelt.rules",

@@ -140,6 +140,10 @@ class UpdateStation:
         found = [json.loads(payload)["step"] for payload in self.ear.payloads("update/reported")]
         return [step for number, step in enumerate(found) if number == 0 or found[number - 1] != step]
 
+    def texts(self) -> list[str]:
+        """What the box said with every report, oldest first."""
+        return [json.loads(payload)["text"] for payload in self.ear.payloads("update/reported")]
+
     def stop_service(self) -> None:
         """Stop the updater."""
         self.service.stop()

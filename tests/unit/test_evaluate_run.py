@@ -45,10 +45,11 @@ def run_folder(tmp_path_factory, product):
     """A run whose networks never trained: quantiles, head and fusion are fitted as after any training."""
     torch.manual_seed(0)
     data = open_dataset(product, seed=3)
-    detector = Detector(PdnSize.SMALL, SIDE)
+    config = make_config("efficientad-s", size=SIDE, seed=3)
+    detector = Detector(PdnSize.SMALL, SIDE, map_directions=config.map_directions)
     fit_detector(detector, load_frames(data.train, SIDE), load_frames(data.validation, SIDE), torch.device("cpu"))
     record = RunRecord(
-        config=make_config("efficientad-s", size=SIDE, seed=3),
+        config=config,
         product=data.name,
         data_sha256=data.data_sha256,
         split=data.split,
