@@ -116,8 +116,7 @@ def test_one_seed_gives_one_set_of_weights(request_for, knobs):
     assert not torch.equal(first.detector.student.layers[0].weight, other.detector.student.layers[0].weight)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("stop_after", [1, 3, 4])
-@pytest.mark.parametrize("recipe", ["fast", "paper"])
+@pytest.mark.parametrize(("recipe", "stop_after"), [("fast", 1), ("fast", 3), ("fast", 4), ("paper", 3)])
 def test_a_stopped_run_goes_on_to_the_same_bits(request_for, monkeypatch, stop_after, recipe):
     config = tiny("dfsc-efficientad-s")
     if recipe == "paper":
