@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge.engine.base import INPUT_NAME, OUTPUT_NAMES
-from edge.engine.protobuf import as_bytes, as_integer, as_text, broken, fields, signed, varint
+from edge.engine.protobuf import as_bytes, as_integer, as_integers, as_text, broken, fields
 
 _UINT8, _INT8, _FLOAT = 2, 3, 1  # TensorProto.DataType
 _TYPE_NAMES = {
@@ -155,7 +155,7 @@ def _check_tensor(tensor: memoryview) -> int:
         elif number == 9:
             raw = as_bytes(value, "tensor data")
         elif number == 5:
-            listed += _listed(value)
+            listed += as_integers(value, "tensor data")
         elif number == 13 or (number == 14 and value != 0):
             external = True
     if external:
@@ -164,17 +164,6 @@ def _check_tensor(tensor: memoryview) -> int:
         return 0
     values = np.frombuffer(raw, np.int8).astype(np.int16)
     return max(int(np.abs(values).max(initial=0)), max(map(abs, listed), default=0))
-
-
-def _listed(value: int | memoryview) -> list[int]:
-    """The int32_data of a small tensor: one number, or several packed into bytes."""
-    if isinstance(value, int):
-        return [signed(value)]
-    numbers, at = [], 0
-    while at < len(value):
-        number, at = varint(value, at, "tensor data")
-        numbers.append(signed(number))
-    return numbers
 
 
 def _check_domain(domain: str, where: str) -> None:

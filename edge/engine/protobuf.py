@@ -62,6 +62,17 @@ def as_text(value: int | memoryview, what: str) -> str:
     return bytes(as_bytes(value, what)).decode("utf-8", "backslashreplace")
 
 
+def as_integers(value: int | memoryview, what: str) -> list[int]:
+    """A repeated number: one, or several packed into bytes."""
+    if isinstance(value, int):
+        return [signed(value)]
+    numbers, at = [], 0
+    while at < len(value):
+        number, at = varint(value, at, what)
+        numbers.append(signed(number))
+    return numbers
+
+
 def signed(number: int) -> int:
     """A protobuf int32 or int64 is sign-extended to 64 bits before it is written."""
     return number - 2**64 if number >= 2**63 else number

@@ -120,11 +120,15 @@ def test_broker_frozen_and_flooding_after_it(any_cell):
 
 def test_daemon_killed_again_and_again(cell):
     """Restarts in a row: no boot's verdict opens for a part of another boot."""
+    boot, before = newest(cell).boot, cell.line.counts["opened"]
     for _ in range(3):
         cell.daemon.kill()
         cell.daemon.start()
         pause(0.3)
-    cell.recovers()
+    tally = cell.recovers()
+    assert tally.escapes == 0
+    assert newest(cell).boot != boot
+    assert cell.line.counts["opened"] > before
 
 
 # --- wires -------------------------------------------------------------------------------------------------------------------
@@ -172,11 +176,13 @@ def test_trigger_datagrams_lost(cell, wire):
 
 def test_verdicts_repeated_by_an_outsider(cell):
     """The same bytes again, at once and later: a part is decided once."""
+    repeated = 0
     with outsider(cell) as (connection, heard):
         for _ in range(20):
             pause(0.05)
             for payload in heard[-10:]:
-                connection.publish(VERDICT_TOPIC, payload, qos=1)
+                repeated += connection.publish(VERDICT_TOPIC, payload, qos=1) is not None
+    assert repeated > 10, "the outsider must have repeated something"
     cell.recovers()
 
 

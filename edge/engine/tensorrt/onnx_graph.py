@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.engine.protobuf import as_bytes, as_integer, as_text, fields, signed, varint
+from edge.engine.protobuf import as_bytes, as_integer, as_integers, as_text, fields, signed
 
 FLOAT, UINT8, INT8, INT32, INT64, BOOL, FLOAT16, BFLOAT16 = 1, 2, 3, 6, 7, 9, 10, 16  # TensorProto.DataType
 TYPE_NAMES = {
@@ -185,13 +185,13 @@ def _read_tensor(message: memoryview) -> tuple[str, Constant]:
     raw: memoryview | None = None
     for number, value in fields(message, "tensor"):
         if number == 1:
-            shape += _integers(value)
+            shape += as_integers(value, "tensor data")
         elif number == 2:
             element = as_integer(value, "tensor type")
         elif number == 4:
             floats += as_bytes(value, "tensor data")
         elif number in {5, 7} and np.prod(shape, dtype=np.int64) <= _KEEP_VALUES:
-            listed += _integers(value)
+            listed += as_integers(value, "tensor data")
         elif number == 8:
             name = as_text(value, "tensor name")
         elif number == 9:
@@ -213,14 +213,3 @@ def _values(
     if element == FLOAT16:  # stored as the bits of each number
         return np.frombuffer(struct.pack(f"<{len(listed)}H", *(bits & 0xFFFF for bits in listed)), "<f2")
     return np.array(listed, np.int64) if len(listed) == count else None
-
-
-def _integers(value: int | memoryview) -> list[int]:
-    """One number, or several packed into bytes."""
-    if isinstance(value, int):
-        return [signed(value)]
-    numbers, at = [], 0
-    while at < len(value):
-        number, at = varint(value, at, "tensor data")
-        numbers.append(signed(number))
-    return numbers
