@@ -6,13 +6,15 @@ brings a product to a usable detector in minutes on two CPU cores, by spending t
 1. The teacher's vectors of the training pictures, and of a few versions of each with other brightness, contrast or saturation,
    are computed once. Pictures are never mirrored or moved: a layout may be what makes a part good.
 2. The auto-encoder is what short runs leave undertrained, and it costs a tenth of the others. It is trained first, alone, in
-   batches, on the stored vectors, with an exponential mean of its weights; with DFSC, the constraint acts here.
+   batches, on the stored vectors, with normalizations that are folded into its convolutions afterwards (`training.batch_norm`)
+   and an exponential mean of its weights; with DFSC, the constraint acts here.
 3. Then it stands still, its output is stored too, and the student learns both halves from one pass a picture: the teacher's
    vectors and the auto-encoder's output. On most pictures damage is painted (`training.damage`), and there the student's target
    lies apart from the teacher's vectors: what the paper's hard feature loss and penalty bring about in 70,000 steps on strong
    teachers, a student that says at damage what the teacher does not, is taught directly.
 
-Learning rates warm up and fall as a cosine from ten times the paper's, and the exponential mean of the weights is what is kept.
+Hidden kernels learn by Muon (`training.muon`), the rest by Adam. Rates warm up and fall as a cosine, and the exponential mean of
+the weights is what is kept.
 """
 
 from __future__ import annotations
@@ -47,8 +49,10 @@ class FastKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="fa
         autoencoder_steps: Steps of the auto-encoder before it.
         autoencoder_batch: Pictures a step of the auto-encoder.
         student_batch: Pictures a step of the student.
-        autoencoder_rate: Peak learning rate of the auto-encoder.
-        student_rate: Peak learning rate of the student.
+        autoencoder_muon_rate: Peak length of Muon's steps on the auto-encoder's hidden kernels, as a share of their norm.
+        autoencoder_adam_rate: Peak learning rate of the rest of it.
+        student_muon_rate: The same of the student.
+        student_adam_rate: The same of the student.
         weight_decay: Adam's (paper: 1e-5).
         warmup: Part of each phase's steps over which the rate grows.
         final_rate: What the cosine ends at, as a part of the peak.
@@ -63,11 +67,13 @@ class FastKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="fa
     """
 
     steps: int = 2400
-    autoencoder_steps: int = 600
+    autoencoder_steps: int = 800
     autoencoder_batch: int = 8
     student_batch: int = 2
-    autoencoder_rate: float = 1e-3
-    student_rate: float = 1e-3
+    autoencoder_muon_rate: float = 0.01
+    autoencoder_adam_rate: float = 2.5e-3
+    student_muon_rate: float = 0.01
+    student_adam_rate: float = 1e-3
     weight_decay: float = 1e-5
     warmup: float = 0.05
     final_rate: float = 0.01
@@ -168,17 +174,16 @@ def make_config(
     return RunConfig(model, size, seed, knobs, (dfsc or DfscKnobs()) if constrained else None, map_directions=directions)
 
 
-def rate_at(step: int, steps: int, knobs: FastKnobs, peak: float) -> float:
-    """Linear warm-up, then half a cosine.
+def height_at(step: int, steps: int, knobs: FastKnobs) -> float:
+    """The learning rates' height, 0 to 1 of their peaks: linear warm-up, then half a cosine.
 
     Args:
         step: Steps done in this phase.
         steps: Steps of this phase.
         knobs: Warm-up and end.
-        peak: The peak learning rate.
     """
     warm = max(1, round(knobs.warmup * steps))
     if step < warm:
-        return peak * (step + 1) / warm
+        return (step + 1) / warm
     done = (step - warm) / max(1, steps - warm)
-    return peak * (knobs.final_rate + (1 - knobs.final_rate) * 0.5 * (1 + math.cos(math.pi * done)))
+    return knobs.final_rate + (1 - knobs.final_rate) * 0.5 * (1 + math.cos(math.pi * done))

@@ -15,12 +15,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from training.batch_norm import add_batch_norm, fold_batch_norm
 from training.damage import damaged_cells, paint_damage
 from training.errors import RecipeError
 from training.features import FeatureStore, jitter, to_input, version_of
 from training.losses import autoencoder_loss, hard_feature_loss, penalty_loss
+from training.muon import NetworkOptimizer
 from training.networks.pdn import TEACHER_CHANNELS
-from training.recipe import FastKnobs, PaperKnobs, RunConfig, rate_at
+from training.recipe import FastKnobs, PaperKnobs, RunConfig, height_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +39,9 @@ DIVERGED = 1e4
 """A loss no training comes back from: the targets have unit variance, so the worst of honest losses are some tens."""
 
 _FILL_BATCH = 8
+
+_SETTLING_PICTURES = 256
+"""Pictures the folded normalizations take their statistics from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +125,17 @@ class FastTrainer:
         self._frames, self._natural, self._device = frames, natural, device
         self.step_number = 0
         self.steps = self._knobs.autoencoder_steps + self._knobs.steps
-        self._student, self._autoencoder = detector.student, detector.autoencoder
+        self._student, self._autoencoder = detector.student, copy.deepcopy(detector.autoencoder)
         for network in (self._student, self._autoencoder):
             initialize_at_he_scale(network)
+        add_batch_norm(self._autoencoder)
+        for network in (self._student, self._autoencoder):
             network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self._mean_student = WeightMean(self._student, self._knobs.mean_decay)
         self._mean_autoencoder = WeightMean(self._autoencoder, self._knobs.mean_decay)
         decay = self._knobs.weight_decay
-        self._autoencoder_adam = torch.optim.Adam(self._autoencoder.parameters(), weight_decay=decay)
-        self._student_adam = torch.optim.Adam(self._student.parameters(), betas=(0.9, 0.99), weight_decay=decay)
+        self._autoencoder_optimizer = NetworkOptimizer(self._autoencoder, betas=(0.9, 0.999), weight_decay=decay)
+        self._student_optimizer = NetworkOptimizer(self._student, betas=(0.9, 0.99), weight_decay=decay)
         versions = FeatureStore.versions_within(len(frames), self._knobs.versions, config.size, self._knobs.store_mib)
         self._teacher_store = self._fill(FeatureStore(len(frames), versions, config.size), detector.normalized_teacher)
         self._autoencoder_store: FeatureStore | None = None
@@ -157,17 +164,14 @@ class FastTrainer:
             chosen.append((int(order[place]), version))
         return chosen, self._input(chosen), rng
 
-    def _descend(self, adam: torch.optim.Adam, network: nn.Module, loss: torch.Tensor, rate: float) -> None:
+    def _descend(self, optimizer: NetworkOptimizer, loss: torch.Tensor, height: float, rates: tuple[float, float]) -> None:
+        """Takes one step at `height` (0 to 1) of the peak rates of Muon and Adam."""
         if not loss.item() < DIVERGED:
             raise RecipeError(
                 f"training diverged at step {self.step_number}: the loss is {loss.item():.3g}; lower the learning rate"
             )
-        for group in adam.param_groups:
-            group["lr"] = rate
-        adam.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), self._knobs.clip_norm)
-        adam.step()
+        muon_rate, adam_rate = (height * rate for rate in rates)
+        optimizer.descend(loss, muon_rate=muon_rate, adam_rate=adam_rate, clip_norm=self._knobs.clip_norm)
 
     def step(self) -> StepReport:
         """See `Trainer`."""
@@ -179,22 +183,28 @@ class FastTrainer:
         knobs, step = self._knobs, self.step_number
         chosen, x, _ = self._draw(knobs.autoencoder_batch)
         teacher = self._teacher_store.get(chosen, self._device)
-        generator = torch.Generator().manual_seed((self._config.seed << 32) + step)
-        dropout = [mask.to(self._device) for mask in self._autoencoder.draw_dropout(len(chosen), generator)]
-        progress = step / knobs.autoencoder_steps
-        loss = autoencoder_loss(teacher, self._autoencoder(x, dropout), self._config.dfsc, progress)
-        rate = rate_at(step, knobs.autoencoder_steps, knobs, knobs.autoencoder_rate)
-        self._descend(self._autoencoder_adam, self._autoencoder, loss.total, rate)
+        loss = autoencoder_loss(teacher, self._autoencoder(x), self._config.dfsc, step / knobs.autoencoder_steps)
+        height = height_at(step, knobs.autoencoder_steps, knobs)
+        self._descend(self._autoencoder_optimizer, loss.total, height, (knobs.autoencoder_muon_rate, knobs.autoencoder_adam_rate))
         self._mean_autoencoder.update(self._autoencoder, step)
         figures = {"d_ta": loss.distance}
         if self._config.dfsc is not None:
             figures |= {"tau": loss.tau, "hinge_active": loss.active}
         return StepReport("autoencoder", knobs.autoencoder_steps, figures)
 
+    def _settle_autoencoder(self) -> None:
+        """Puts the mean of the auto-encoder's weights into the detector, its normalizations folded."""
+        settled = copy.deepcopy(self._mean_autoencoder.network)
+        batch = min(_FILL_BATCH, len(self._frames))
+        starts = range(0, min(len(self._frames), _SETTLING_PICTURES) - batch + 1, batch)
+        fold_batch_norm(settled, (self._input([(index, 0) for index in range(start, start + batch)]) for start in starts))
+        self._detector.autoencoder.load_state_dict(settled.state_dict())
+
     def _begin_student(self) -> None:
         """Stores what the settled auto-encoder says."""
+        self._settle_autoencoder()
         store = FeatureStore(len(self._frames), self._teacher_store.versions, self._config.size)
-        self._autoencoder_store = self._fill(store, self._mean_autoencoder.network.eval())
+        self._autoencoder_store = self._fill(store, self._detector.autoencoder.eval())
 
     def _student_step(self) -> StepReport:
         knobs = self._knobs
@@ -216,7 +226,8 @@ class FastTrainer:
             penalty = penalty_loss(self._student(natural)[:, :TEACHER_CHANNELS])
             loss = loss + penalty
             figures["penalty"] = penalty.item()
-        self._descend(self._student_adam, self._student, loss, rate_at(step, knobs.steps, knobs, knobs.student_rate))
+        height = height_at(step, knobs.steps, knobs)
+        self._descend(self._student_optimizer, loss, height, (knobs.student_muon_rate, knobs.student_adam_rate))
         self._mean_student.update(self._student, step)
         return StepReport("student", self.steps, figures)
 
@@ -242,7 +253,8 @@ class FastTrainer:
             "step": self.step_number,
             "student": self._student.state_dict(), "mean_student": self._mean_student.network.state_dict(),
             "autoencoder": self._autoencoder.state_dict(), "mean_autoencoder": self._mean_autoencoder.network.state_dict(),
-            "student_adam": self._student_adam.state_dict(), "autoencoder_adam": self._autoencoder_adam.state_dict(),
+            "student_optimizer": self._student_optimizer.state_dict(),
+            "autoencoder_optimizer": self._autoencoder_optimizer.state_dict(),
         }  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -252,14 +264,14 @@ class FastTrainer:
         self._mean_student.network.load_state_dict(state["mean_student"])
         self._autoencoder.load_state_dict(state["autoencoder"])
         self._mean_autoencoder.network.load_state_dict(state["mean_autoencoder"])
-        self._student_adam.load_state_dict(state["student_adam"])
-        self._autoencoder_adam.load_state_dict(state["autoencoder_adam"])
+        self._student_optimizer.load_state_dict(state["student_optimizer"])
+        self._autoencoder_optimizer.load_state_dict(state["autoencoder_optimizer"])
         self._autoencoder_store = None
 
     def finish(self) -> None:
         """See `Trainer`."""
         self._student.load_state_dict(self._mean_student.network.state_dict())
-        self._autoencoder.load_state_dict(self._mean_autoencoder.network.state_dict())
+        self._settle_autoencoder()
 
 
 class PaperTrainer:

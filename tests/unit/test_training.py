@@ -24,7 +24,7 @@ from training.losses import DfscKnobs
 from training.networks.detector import Detector, mean_square
 from training.networks.pdn import Pdn, PdnSize
 from training.progress import Progress
-from training.recipe import FastKnobs, PaperKnobs, RunConfig, make_config, rate_at
+from training.recipe import FastKnobs, PaperKnobs, RunConfig, height_at, make_config
 from training.run import CHECKPOINT_NAME, RECORD_NAME, WEIGHTS_NAME, load_run
 from training.teacher.store import TeacherInfo, save_teacher
 from training.teacher.textures import generate_texture
@@ -247,9 +247,9 @@ def test_steps_scale_both_phases():
     assert make_config("efficientad-m", recipe="paper").knobs == PaperKnobs()
 
 
-def test_rate_warms_up_and_falls():
+def test_rates_warm_up_and_fall():
     knobs = FastKnobs(warmup=0.1, final_rate=0.1)
-    rates = [rate_at(step, 100, knobs, 1.0) for step in range(100)]
+    rates = [height_at(step, 100, knobs) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[10] == pytest.approx(1.0)
     assert rates[-1] == pytest.approx(0.1, abs=0.01)

@@ -59,7 +59,7 @@ class Autoencoder(nn.Module):
         self.decoder = nn.ModuleList(
             nn.Conv2d(BOTTLENECK if i == 0 else 64, 64, 4, padding=2) for i in range(len(decoder_sides(size)))
         )
-        self.last_hidden = nn.Conv2d(64, 64, 3, padding=1)
+        self.last_hidden: nn.Module = nn.Conv2d(64, 64, 3, padding=1)
         self.output = nn.Conv2d(64, TEACHER_CHANNELS, 3, padding=1)
 
     def forward(self, x: torch.Tensor, dropout: Sequence[torch.Tensor] | None = None) -> torch.Tensor:
