@@ -66,7 +66,7 @@ class FastKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="fa
         clip_norm: Largest norm of a gradient.
     """
 
-    steps: int = 2400
+    steps: int = 1600
     autoencoder_steps: int = 800
     autoencoder_batch: int = 8
     student_batch: int = 2
