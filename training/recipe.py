@@ -6,8 +6,8 @@ brings a product to a usable detector in minutes on two CPU cores, by spending t
 1. The teacher's vectors of the training pictures, and of a few versions of each with other brightness, contrast or saturation,
    are computed once. Pictures are never mirrored or moved: a layout may be what makes a part good.
 2. The auto-encoder is what short runs leave undertrained, and it costs a tenth of the others. It is trained first, alone, in
-   batches, on the stored vectors, with normalizations that are folded into its convolutions afterwards (`training.batch_norm`)
-   and an exponential mean of its weights; with DFSC, the constraint acts here.
+   batches, on the stored vectors, with an exponential mean of its weights and with normalizations that are folded into its
+   convolutions afterwards (`training.networks.batch_norm`); with DFSC, the constraint acts here.
 3. Then it stands still, its output is stored too, and the student learns both halves from one pass a picture: the teacher's
    vectors and the auto-encoder's output. On most pictures damage is painted (`training.damage`), and there the student's target
    lies apart from the teacher's vectors: what the paper's hard feature loss and penalty bring about in 70,000 steps on strong

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from training.batch_norm import add_batch_norm, fold_batch_norm
 from training.networks.autoencoder import Autoencoder
+from training.networks.batch_norm import add_batch_norm, fold_batch_norm
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from torch import nn
 from edge.errors import PictureError
 from training.errors import BackboneError, TeacherFileError
 from training.networks.pdn import Pdn, PdnSize, grid_side
-from training.ridge import fit_last_convolution
 from training.teacher import distill as module
 from training.teacher.backbones import BACKBONES, Level, load_backbone, orthogonal_projection, sample_levels
 from training.teacher.distill import Distillation, DistillConfig, checkpoint_path, distill
 from training.teacher.pictures import PicturePool, find_pictures, hash_pictures, read_photograph
+from training.teacher.ridge import fit_last_convolution
 from training.teacher.store import TeacherInfo, load_teacher, save_teacher
 from training.teacher.textures import generate_texture
 

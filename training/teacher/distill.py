@@ -35,9 +35,9 @@ from torch.nn import functional
 from training.errors import TeacherFileError
 from training.networks.normalize import normalize_frames
 from training.networks.pdn import TEACHER_CHANNELS, Pdn, PdnSize, grid_side
-from training.ridge import fit_last_convolution, layered_rates
 from training.teacher.backbones import BACKBONE_SCALE, Backbone, load_backbone, orthogonal_projection, sample_levels
 from training.teacher.pictures import PicturePool, find_pictures, hash_pictures, read_photograph
+from training.teacher.ridge import fit_last_convolution, layered_rates
 from training.teacher.store import TeacherInfo, save_teacher
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class DistillConfig:
         batch: Pictures a step.
         size: Side of a picture in pixels as the PDN sees it.
         seed: Seed of everything that is drawn.
-        learning_rate: Peak of the schedule for the first layer; the others get less (`training.ridge.layered_rates`).
+        learning_rate: Peak of the schedule for the first layer; the others get less (`training.teacher.ridge.layered_rates`).
         weight_decay: Adam's (paper: 1e-5).
         warmup_steps: Steps of linear growth.
         grey_chance: Chance that a picture loses its colour (paper: 0.1).

@@ -1,28 +1,23 @@
-"""The two recipes as step functions: state in, one step, state out.
-
-A trainer knows nothing of files, clocks or progress; `training.loop` drives it. Everything that is drawn at a step is drawn from
-a generator made of the seed and the step's number, so a run resumed from a checkpoint takes the very steps of an unbroken one
-(bit for bit on one CPU with one number of threads).
-"""
+"""The short recipe (`FastKnobs`): first the auto-encoder on stored vectors, then the student on both targets."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from training.batch_norm import add_batch_norm, fold_batch_norm
 from training.damage import damaged_cells, paint_damage
 from training.errors import RecipeError
-from training.features import FeatureStore, jitter, to_input, version_of
+from training.features import FeatureStore, to_input, version_of
 from training.losses import autoencoder_loss, hard_feature_loss, penalty_loss
 from training.muon import NetworkOptimizer
+from training.networks.batch_norm import add_batch_norm, fold_batch_norm
 from training.networks.pdn import TEACHER_CHANNELS
-from training.recipe import FastKnobs, PaperKnobs, RunConfig, height_at
+from training.recipe import FastKnobs, RunConfig, height_at
+from training.trainers.trainer import DIVERGED, StepReport
+from training.trainers.weights import WeightMean, initialize_at_he_scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,80 +25,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from training.networks.detector import Detector
-
-    NaturalPictures = Callable[[np.random.Generator], NDArray[np.uint8]]
-    """Draws one picture of something else: (size, size, 3) uint8."""
-
-
-DIVERGED = 1e4
-"""A loss no training comes back from: the targets have unit variance, so the worst of honest losses are some tens."""
+    from training.trainers.trainer import NaturalPictures
 
 _FILL_BATCH = 8
 
 _SETTLING_PICTURES = 256
 """Pictures the folded normalizations take their statistics from."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepReport:
-    """What one step did: its phase, the step at which the phase ends, and its figures."""
-
-    phase: str
-    phase_end: int
-    figures: dict[str, float]
-
-
-class Trainer(Protocol):
-    """A recipe at work on a detector."""
-
-    step_number: int
-    steps: int
-
-    def step(self) -> StepReport:
-        """Takes one step and counts it."""
-        ...
-
-    def state(self) -> dict[str, Any]:
-        """Everything `restore` needs, as tensors and plain values."""
-        ...
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Goes back to a state."""
-        ...
-
-    def finish(self) -> None:
-        """Puts the final weights into the detector."""
-        ...
-
-
-class WeightMean:
-    """Exponential mean of a network's weights; the decay grows with the steps, so that the start is soon forgotten."""
-
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        self.network = copy.deepcopy(network).requires_grad_(requires_grad=False)
-        self._decay = decay
-
-    @torch.no_grad()
-    def update(self, network: nn.Module, step: int) -> None:
-        """Takes in the weights after step `step` (counted from 0)."""
-        decay = min(self._decay, (1 + step) / (10 + step))
-        for mean, now in zip(self.network.parameters(), network.parameters(), strict=True):
-            mean.lerp_(now, 1 - decay)
-
-
-def initialize_at_he_scale(network: nn.Module) -> None:
-    """He's initialization, the last layer at a tenth: a unit signal inside, and an output that starts near the mean, 0.
-
-    The library's default shrinks the signal by about 1.7 a layer; through the auto-encoder's thirteen, little of the picture is
-    left, and the first hundred steps of a short run go into finding it.
-    """
-    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    for conv in convolutions:
-        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-        assert conv.bias is not None
-        nn.init.zeros_(conv.bias)
-    with torch.no_grad():
-        convolutions[-1].weight *= 0.1
 
 
 class FastTrainer:
@@ -272,76 +199,3 @@ class FastTrainer:
         """See `Trainer`."""
         self._student.load_state_dict(self._mean_student.network.state_dict())
         self._settle_autoencoder()
-
-
-class PaperTrainer:
-    """Algorithm 1 to the letter, with DFSC's constraint on the auto-encoder's branch where the model has it.
-
-    Args:
-        config: The run's configuration; its knobs are `PaperKnobs`.
-        detector: Teacher with statistics in place; student and auto-encoder are trained in it.
-        frames: (N, S, S, 3) uint8 training pictures.
-        natural: Draws pictures of other things, for painted damage and the penalty.
-        device: Where to work.
-    """
-
-    def __init__(
-        self, config: RunConfig, detector: Detector, frames: NDArray[np.uint8], natural: NaturalPictures, device: torch.device
-    ) -> None:
-        assert isinstance(config.knobs, PaperKnobs)
-        self._config, self._knobs, self._detector = config, config.knobs, detector
-        self._frames, self._natural, self._device = frames, natural, device
-        self.step_number = 0
-        self.steps = self._knobs.steps
-        for network in (detector.student, detector.autoencoder):
-            network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        self._adam = torch.optim.Adam(
-            [*detector.student.parameters(), *detector.autoencoder.parameters()],
-            lr=self._knobs.rate, weight_decay=self._knobs.weight_decay,
-        )  # fmt: skip
-
-    def step(self) -> StepReport:
-        """See `Trainer`."""
-        knobs, detector, step = self._knobs, self._detector, self.step_number
-        rng = np.random.default_rng([self._config.seed, step, 0x44])
-        turn, place = divmod(step, len(self._frames))
-        order = np.random.default_rng([self._config.seed, turn, 0x33]).permutation(len(self._frames))
-        frame = self._frames[int(order[place])]
-        plain, other_light = to_input(frame[None], self._device), to_input(jitter(frame, rng)[None], self._device)
-        natural = to_input(self._natural(rng)[None], self._device)
-        with torch.no_grad():
-            teacher, teacher_light = detector.normalized_teacher(plain), detector.normalized_teacher(other_light)
-        st = hard_feature_loss(teacher, detector.student(plain)[:, :TEACHER_CHANNELS], knobs.hard_quantile)
-        penalty = penalty_loss(detector.student(natural)[:, :TEACHER_CHANNELS])
-        generator = torch.Generator().manual_seed((self._config.seed << 32) + step)
-        dropout = [mask.to(self._device) for mask in detector.autoencoder.draw_dropout(1, generator)]
-        autoencoder = detector.autoencoder(other_light, dropout)
-        ta = autoencoder_loss(teacher_light, autoencoder, self._config.dfsc, step / self.steps)
-        sa = (autoencoder - detector.student(other_light)[:, TEACHER_CHANNELS:]).square().mean()
-        for group in self._adam.param_groups:
-            group["lr"] = knobs.rate * (knobs.drop_to if step >= knobs.drop_at * self.steps else 1.0)
-        self._adam.zero_grad()
-        (st + penalty + ta.total + sa).backward()
-        self._adam.step()
-        self.step_number += 1
-        figures = {"hard": st.item(), "penalty": penalty.item(), "d_ta": ta.distance, "d_sa": sa.item()}
-        if self._config.dfsc is not None:
-            figures |= {"tau": ta.tau, "hinge_active": ta.active}
-        return StepReport("all", self.steps, figures)
-
-    def state(self) -> dict[str, Any]:
-        """See `Trainer`."""
-        return {
-            "step": self.step_number, "adam": self._adam.state_dict(),
-            "student": self._detector.student.state_dict(), "autoencoder": self._detector.autoencoder.state_dict(),
-        }  # fmt: skip
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """See `Trainer`."""
-        self.step_number = state["step"]
-        self._adam.load_state_dict(state["adam"])
-        self._detector.student.load_state_dict(state["student"])
-        self._detector.autoencoder.load_state_dict(state["autoencoder"])
-
-    def finish(self) -> None:
-        """See `Trainer`: the last weights are the final ones."""

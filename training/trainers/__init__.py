@@ -1,0 +1,17 @@
+"""Recipes as step functions, driven by `training.loop`."""
+
+from training.trainers.fast import FastTrainer
+from training.trainers.paper import PaperTrainer
+from training.trainers.trainer import DIVERGED, NaturalPictures, StepReport, Trainer
+from training.trainers.weights import WeightMean, initialize_at_he_scale
+
+__all__ = [
+    "DIVERGED",
+    "FastTrainer",
+    "NaturalPictures",
+    "PaperTrainer",
+    "StepReport",
+    "Trainer",
+    "WeightMean",
+    "initialize_at_he_scale",
+]
