@@ -43,6 +43,10 @@ class UpdateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reserve_mb: Annotated[float, Doc(ge=0.0, description="MB on the disk an update leaves free")] = 64.0
     memory_mb: Annotated[float, Doc(gt=0.0, description="MB a model's process may take at most")] = 2048.0
     certificate: Annotated[bool, Doc(description="ask that the certificate says the model equals its float reference")] = False
+    shadow_parts: Annotated[
+        int,
+        Doc(ge=0, le=1_000_000, description="parts a new model judges beside the running one before it takes over; 0 for none"),
+    ] = 300
     guard_parts: Annotated[int, Doc(ge=1, description="parts a new model must have judged before it is committed")] = 300
     guard_s: Annotated[float, Doc(ge=0.0, description="s it must have run before it is committed")] = 300.0
     take_s: Annotated[float, Doc(gt=0.0, description="s within which the daemon must run it")] = 60.0

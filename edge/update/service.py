@@ -26,6 +26,7 @@ from edge.update.guard import GuardSettings
 from edge.update.machine import Machine, Watched
 from edge.update.prove import Proof, ProofSettings, run_proof
 from edge.update.reasons import REFUSED
+from edge.update.shadowing import Shadowing, ShadowSettings
 from edge.update.source import Release, Source
 from edge.update.state import Model, State, Step
 from edge.update.store import ModelStore
@@ -94,6 +95,9 @@ class UpdateService:
             config.memory_mb,
             config.certificate,
         )
+        self._shadowing = Shadowing(
+            ShadowSettings(self._proof, config.shadow_parts), self.store.models, self.store.folder, self.store.folder / "reports"
+        )
         self._guard_settings = GuardSettings(config.guard_parts, config.guard_s, config.take_s, config.arm_s)
         self.machine = Machine(
             self.store,
@@ -106,6 +110,7 @@ class UpdateService:
             self._settle,
             self._report,
             self._clock,
+            self._shadowing.judge if config.shadow_parts else None,
         )
         self._trust = trust
 
@@ -153,6 +158,7 @@ class UpdateService:
                 # A step that follows at once follows at once; idle waits for the next look.
                 self._news.wait(look_at - time.monotonic() if wait_s is None else wait_s)
         finally:
+            self._shadowing.end()
             self.ear.connection.close(0.5)
 
     def stop(self) -> None:

@@ -69,7 +69,7 @@ class Reported(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a box's update stands.
 
     Attributes:
-        step: idle, download, verify, prove, switch, guard or revert. committed: what has proved itself.
+        step: idle, download, verify, prove, shadow, switch, guard or revert. committed: what has proved itself.
         candidate: what is being brought in. serial: of the desired state in force, 0 for none.
         reason: one word of `edge.update.reasons`, empty when all is well. text: the same for people.
         refused: the newest refusals as "version reason", newest last.
@@ -81,7 +81,7 @@ class Reported(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     software: str
     site: Name
     product: Name
-    step: Literal["idle", "download", "verify", "prove", "switch", "guard", "revert"]
+    step: Literal["idle", "download", "verify", "prove", "shadow", "switch", "guard", "revert"]
     committed: ReportedModel | None
     candidate: ReportedModel | None
     serial: Count

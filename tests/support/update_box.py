@@ -22,7 +22,7 @@ class Box:
 
     Attributes:
         reports: every state it reported. guarded: models the guard was asked to watch. verdict: what the guard says.
-        held: why the switch waits.
+        held: why the switch waits. shadow: how a comparison stands; None compares nothing.
     The proof runs in this process: what a process of its own adds has a test of its own.
     """
 
@@ -34,6 +34,7 @@ class Box:
         self.guarded: list[Model] = []
         self.verdict = GOOD
         self.held = Watched("", "")
+        self.shadow: Callable[[Model], Watched] | None = None
         self.trust = TrustStore.from_folders([site.trust_folder])
         self.proof_settings = ProofSettings(trust=(str(site.trust_folder),), engine="onnxruntime", threads=1, **proof)
         self.root = folder / "root.json"
@@ -56,6 +57,7 @@ class Box:
             lambda _: None,
             self.reports.append,
             SystemClock(),
+            self.shadow,
         )
         return self
 
