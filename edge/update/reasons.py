@@ -27,7 +27,7 @@ PUT_OFF = {
     "superseded": "another model was asked for meanwhile",
     "stale": "the desired state is older than one this box has obeyed",
     "not-signed-by-operator": "the desired state is not signed by a trusted operator",
-    "not-for-us": "the desired state names another site or product",
+    "not-for-us": "the desired state names another site, product or box",
 }
 
 REFUSED = {

@@ -235,6 +235,8 @@ class UpdateService:
         mine = (self._station.station.site, self._config.product)
         if (desired.site, desired.product) != mine:
             raise UpdateError(f"desired: for {desired.site}/{desired.product}, this box is {'/'.join(mine)}", reason="not-for-us")
+        if desired.to not in {"", self._names.base}:
+            raise UpdateError(f"desired: for {desired.to}, this box is {self._names.base}", reason="not-for-us")
         if desired.serial < self.wish.serial or self._clock.utc_us() > desired.not_after_us:
             raise UpdateError(
                 f"desired: serial {desired.serial} (obeyed: {self.wish.serial}), valid until {desired.not_after_us} us; "

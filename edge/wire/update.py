@@ -41,6 +41,8 @@ class Desired(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         windows: times of day (UTC) at which a switch may happen, "22:00-04:30"; none for any time.
         not_after_us: void from then on, microseconds UTC.
         issuer: who asks, for logs. key: id of the key that signed.
+        to: topic of the one station it is for, empty for every box of the site and product: without it a broker could hand
+            what was meant for a canary to everybody.
     """
 
     sch: str
@@ -54,6 +56,7 @@ class Desired(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     not_after_us: Micros
     issuer: Name
     key: Hex64
+    to: Annotated[str, msgspec.Meta(max_length=200)] = ""
     sig: Hex128 | msgspec.UnsetType = msgspec.UNSET
 
 
