@@ -7,6 +7,7 @@ from typing import Any
 from edge.bundle.reader import open_bundle
 from edge.bundle.signing import TrustStore
 from edge.clock import SystemClock
+from edge.update.carrier import Carrier
 from edge.update.machine import Machine, Watched
 from edge.update.prove import Proof, ProofSettings, prove
 from edge.update.source import Source
@@ -15,6 +16,11 @@ from edge.update.store import ModelStore
 from tests.support.update_site import PRODUCT, SITE, UpdateSite
 
 GOOD = Watched("", "watched")
+
+
+def carried(carrier: Carrier) -> tuple[str, str]:
+    """The addresses of a repository that is carried over MQTT."""
+    return f"mqtt:{carrier.base}/metadata/", f"mqtt:{carrier.base}/targets/"
 
 
 class Box:
@@ -26,9 +32,12 @@ class Box:
     The proof runs in this process: what a process of its own adds has a test of its own.
     """
 
-    def __init__(self, folder: Path, site: UpdateSite, *, product: str = PRODUCT, **proof: Any) -> None:
+    def __init__(
+        self, folder: Path, site: UpdateSite, *, product: str = PRODUCT, carrier: Carrier | None = None, **proof: Any
+    ) -> None:
         self.folder = folder
         self.site = site
+        self.carrier = carrier
         self.product = product
         self.reports: list[State] = []
         self.guarded: list[Model] = []
@@ -45,7 +54,8 @@ class Box:
     def start(self) -> "Box":
         """Start the updater, as after a power cut."""
         self.store = ModelStore(self.folder / "update", reserve_bytes=0)
-        self.source = Source(self.store, self.root, self.site.metadata_url, self.site.target_url, SITE, self.product)
+        urls = (self.site.metadata_url, self.site.target_url) if self.carrier is None else carried(self.carrier)
+        self.source = Source(self.store, self.root, *urls, SITE, self.product, carrier=self.carrier)
         self.machine = Machine(
             self.store,
             self.source,
