@@ -302,6 +302,8 @@ class Daemon:
         self._stop.set()
         self.trigger.close()
         self.camera.interrupt()
+        if self.tap is not None:
+            self.tap.interrupt()
         for wake in self._wake:
             wake()
         self._join(self._threads, _JOIN_S)

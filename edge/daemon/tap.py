@@ -5,6 +5,7 @@ nothing at all while nobody reads. Sending happens in a thread of the lowest pri
 the reader is busy the older part gives way and is counted.
 """
 
+import contextlib
 import logging
 import os
 import socket
@@ -50,6 +51,14 @@ class Tap:
         self._folder = folder
         self._queue = Newest[_Offered](WAITING)
         self._read = False
+        self._reader: socket.socket | None = None
+
+    def interrupt(self) -> None:
+        """Let go of a reader that takes nothing: the daemon stops."""
+        reader = self._reader
+        if reader is not None:
+            with contextlib.suppress(OSError):
+                reader.shutdown(socket.SHUT_RDWR)
 
     def offer(self, verdict: Verdict, outcome: Outcome) -> None:
         """Take a part whose verdict has left; never waits. One thread calls this."""
@@ -97,7 +106,7 @@ class Tap:
             return
         connection.settimeout(SEND_S)
         before = self.dropped
-        self._read = True
+        self._reader, self._read = connection, True
         try:
             while not stop.is_set():
                 offered = self._queue.get(LOOK_S)
@@ -109,7 +118,7 @@ class Tap:
         except (OSError, ContractError) as exc:
             logger.debug("parts: the reader is gone: %s", exc)
         finally:
-            self._read = False
+            self._reader, self._read = None, False
             while self._queue.get(0.0) is not None:  # no picture stays in memory for nobody
                 pass
 

@@ -215,6 +215,23 @@ def test_a_reader_that_takes_nothing_costs_parts_and_never_time(tap, judged):
     assert len(tap._queue) == 0
 
 
+def test_a_reader_that_takes_nothing_does_not_hold_up_a_stop(tmp_path, judged):
+    one, stop = Tap(tmp_path), threading.Event()
+    thread = threading.Thread(target=one.run, args=(stop,), daemon=True)
+    thread.start()
+    assert until((tmp_path / "parts.sock").exists)
+    one.folder = tmp_path
+    with joined(one):
+        for _ in range(3):
+            one.offer(*outcome(judged, 1, good_frame(size=512)))
+        stop.set()
+        begin = time.monotonic()
+        one.interrupt()
+        thread.join(5)
+        assert not thread.is_alive()
+        assert time.monotonic() - begin < 2
+
+
 def test_a_part_without_a_judgement_is_not_offered(tap, judged):
     with joined(tap):
         tap.offer(make_verdict(1, "invalid"), Outcome(ticket(1), "engine", pixels=good_frame()))
