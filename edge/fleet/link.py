@@ -10,6 +10,7 @@ from edge.mqtt.connection import Connection, Incoming
 from edge.mqtt.settings import Broker
 
 CONNECT_S = 10.0
+FIRST_S = 5.0  # a broker that has anything for us has begun by then
 QUIET_S = 1.0  # without another message for so long, everything retained has come
 MOST_S = 60.0
 RENEW_S = 20.0  # QoS 0 may lose a message to a full socket: the retained ones are asked for again
@@ -26,8 +27,8 @@ class FleetLink:
         self._broker = broker
         self._fleet = fleet
         self._lock = threading.Lock()
-        self._heard_s = time.monotonic()
-        self._renewed_s = self._heard_s
+        self._heard_s: float | None = None
+        self._renewed_s = time.monotonic()
         # QoS 0: mosquitto queues 1000 messages of QoS 1 for a client unless configured otherwise and drops what is more; of
         # 4000 retained ones of 1000 boxes 1020 came with QoS 1, all with QoS 0.
         self.connection = Connection(
@@ -44,10 +45,12 @@ class FleetLink:
                     f"{self._broker}: {self.connection.why}; is the broker running there, and does it know this user?"
                 )
             time.sleep(0.02)
-        self._heard_s = time.monotonic()
-        end = time.monotonic() + MOST_S
-        while time.monotonic() - self._heard_s < QUIET_S and time.monotonic() < end:
+        begun = time.monotonic()
+        while time.monotonic() - begun < MOST_S:
             time.sleep(0.02)
+            heard = self._heard_s
+            if time.monotonic() - (heard or begun) > (QUIET_S if heard else FIRST_S):
+                break
         return self
 
     def boxes(self) -> dict[str, Box]:
