@@ -155,7 +155,8 @@ def judge(name: str, report: dict[str, Any], boxes: int) -> list[str]:
         return ["the good model did not reach every box"]
     if name == "worse" and (report["ok"] or report["wave"] != 1 or report["done"] or 3 in report["versions"]):
         return ["the worse model did not stop with the first wave, or stayed somewhere"]
-    if name == "strict" and (report["ok"] or told >= sum(report["waves"]) or report["versions"].get(4, 0) > told):
+    early = told < sum(report["waves"]) or boxes < 200  # few faulty boxes may all be drawn for the last wave
+    if name == "strict" and (report["ok"] or not early or report["versions"].get(4, 0) > told):
         return ["the strict rollout did not stop, or went further than it had told anybody"]
     return []
 
@@ -206,10 +207,9 @@ def render(args: argparse.Namespace, fleet: Fleet, reports: dict[str, Any]) -> s
         "# A fleet in waves",
         f"Made by `make fleet` ({made}): {args.boxes} boxes over one mosquitto on loopback, {len(fleet.faults)} of them faulty,",
         f"in {args.processes} processes; up after {fleet.start_s:.0f} s. Each box is the real updater: service, state on disk,",
-        "metadata client, broker connection. Light are the engine, the proof's process and the daemon",
-        "(`tests/support/fleet_boxes.py`);",
-        "models are not compared in the shadow here. The rollouts are `onbelt fleet roll` in a process of its own, with waves of",
-        f"{args.waves} percent; what had not ended {args.wave_s:g} s after the beginning of its wave counted as failed.",
+        "metadata client, broker connection. Light are the engine, the proof's process and the daemon; models are not compared",
+        "in the shadow (`tests/support/fleet_boxes.py`). The rollouts are `onbelt fleet roll` in a process of its own, in waves",
+        f"of {args.waves} percent; what had not ended {args.wave_s:g} s after the beginning of its wave counted as failed.",
         "",
         "| rollout | allowed to fail | what happened | s | boxes by version afterwards |",
         "|---|---|---|---|---|",

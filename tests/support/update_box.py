@@ -33,7 +33,14 @@ class Box:
     """
 
     def __init__(
-        self, folder: Path, site: UpdateSite, *, product: str = PRODUCT, carrier: Carrier | None = None, **proof: Any
+        self,
+        folder: Path,
+        site: UpdateSite,
+        *,
+        product: str = PRODUCT,
+        carrier: Carrier | None = None,
+        shadow: Callable[[Model], Watched] | None = None,
+        **proof: Any,
     ) -> None:
         self.folder = folder
         self.site = site
@@ -43,7 +50,7 @@ class Box:
         self.guarded: list[Model] = []
         self.verdict = GOOD
         self.held = Watched("", "")
-        self.shadow: Callable[[Model], Watched] | None = None
+        self.shadow = shadow
         self.trust = TrustStore.from_folders([site.trust_folder])
         self.proof_settings = ProofSettings(trust=(str(site.trust_folder),), engine="onnxruntime", threads=1, **proof)
         self.root = folder / "root.json"
