@@ -14,7 +14,7 @@ from edge.judge import Judgement
 from edge.update.compare import Comparison, Pair
 
 SIDE_PX = 256
-MOST_PICTURES = 24  # 24 pairs of 256 px are 4 MB at most
+MOST_PICTURES = 24  # each twice, 256 px: some 5 MB of photographs, 13 MB of noise
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#1b1f24}
 h1{font-size:1.4em}.bad{color:#b3261e}.good{color:#0b6b3a}

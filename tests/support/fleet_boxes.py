@@ -89,7 +89,7 @@ class FleetBox:
             folder,
             station={"site": fleet["site"], "area": "hall2", "line": self.names.line, "station": name},
             model={"bundle": str(self.state / "current"), "trust": [fleet["trust"]], "threads": 1, "engine": "onnxruntime"},
-            mqtt={"port": fleet["port"]},
+            mqtt={"port": fleet["port"], "keepalive_s": 60},  # two cores: a box may wait long for its turn
         )
         (folder / "station.toml").write_text(render(config))
         keys = {
