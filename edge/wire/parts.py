@@ -58,7 +58,7 @@ def send_part(connection: socket.socket, head: PartHead, pixels: NDArray[np.uint
     """Write one part; (H, W, 3) uint8 RGB. Raises OSError, ContractError: the head is out of range."""
     written = PART.encode(head)
     connection.sendall(_LENGTH.pack(len(written)) + written)
-    connection.sendall(memoryview(np.ascontiguousarray(pixels)).cast("B"))
+    connection.sendall(np.ascontiguousarray(pixels).data.cast("B"))
 
 
 def receive_part(connection: socket.socket) -> tuple[PartHead, NDArray[np.uint8]] | None:

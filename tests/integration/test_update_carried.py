@@ -47,7 +47,7 @@ class Carriage:
 
     def index(self):
         assert until(lambda: any(one.topic == index_topic(BASE) for one in self.ear.messages))
-        return INDEX.decode([one.payload for one in self.ear.messages if one.topic == index_topic(BASE)][-1])
+        return INDEX.decode([bytes(one.payload) for one in self.ear.messages if one.topic == index_topic(BASE)][-1])
 
     def put(self, topic, payload):
         self.ear.client.publish(topic, payload, 1, retain=True).wait_for_publish(5)

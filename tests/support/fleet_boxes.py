@@ -178,7 +178,12 @@ def main() -> None:
     voice = Connection(Broker("127.0.0.1", fleet["port"]), f"daemons-{index}", queue=20_000, quiet=True)
     voice.start()
     ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+
+    def wait() -> None:
+        sys.stdin.read()
+        ended.set()
+
+    threading.Thread(target=wait, daemon=True).start()
     payloads: dict[tuple[str, str], bytes] = {}
     for box in boxes:
         box.thread.start()

@@ -63,8 +63,8 @@ class Boxes:
 
 
 def rollout(boxes, canaries=(), **plan):
-    plan = Plan(2, SERIAL, **{"shares": (0.01, 0.1, 0.5, 1.0), "allowed": 0.1, "wave_s": 100.0, **plan})
-    return Rollout(plan, sorted(boxes.fleet.boxes), tuple(canaries))
+    wanted = Plan(2, SERIAL, **{"shares": (0.01, 0.1, 0.5, 1.0), "allowed": 0.1, "wave_s": 100.0, **plan})
+    return Rollout(wanted, sorted(boxes.fleet.boxes), tuple(canaries))
 
 
 def drive(boxes, one, answer, seconds=3000):
