@@ -69,6 +69,7 @@ class Comparison:
     def __init__(self, parts: int, promise: float, budget_ms: float, alpha: float = 0.01) -> None:
         self.count = 0
         self.differing = 0
+        self._stricter = 0
         self.rejects_bound = min(0.5, max(MIN_REJECTS, 2.0 * promise))
         self.parts = parts
         self.budget_ms = budget_ms
@@ -88,6 +89,7 @@ class Comparison:
         """Take one part."""
         self.count += 1
         self.differing += pair.differs
+        self._stricter += pair.differs and pair.before == "pass"
         if not pair.finite:
             self._not_finite = f"part {pair.seq}: {pair.text}"
         for _, _, among, hit, test in self._tests:
@@ -100,7 +102,12 @@ class Comparison:
             return Watched("not-finite", self._not_finite)
         for reason, what, _, _, test in self._tests:
             if test.alarm:
-                return Watched(reason, f"{test.hits} of {test.count} {what}, beside the running model; {self.bound(reason)}")
+                ways = (
+                    f" ({self._stricter} not passed, {self.differing - self._stricter} passed)" if reason == "disagrees" else ""
+                )
+                return Watched(
+                    reason, f"{test.hits} of {test.count} {what}{ways}, beside the running model; {self.bound(reason)}"
+                )
         return Watched("", self.summary()) if self.count >= self.parts else None
 
     def bound(self, reason: str) -> str:

@@ -126,7 +126,7 @@ def too_old(site, version):
 BAD = {  # in this order: the highest lowest version is kept for good
     "noisy": (noisy, {"disagrees", "rejects", "passes"}),
     "NaN on live parts": (mute_on_live_parts, {"not-finite"}),
-    "drifted limit": (drifted, {"rejects"}),
+    "drifted limit": (drifted, {"rejects", "disagrees"}),
     "inverted": (inverted, {"disagrees"}),
     "slow": (slow, {"slow-model"}),
     "wrong product": (wrong_product, {"wrong-product"}),
