@@ -5,7 +5,10 @@
 #   make bench    latency of the engines on this machine, interleaved in one run
 #   make update-kills  kill the updater before every change it makes to the disk
 #   make update-power-cuts  cut the power of the updater's disk 500 times (root, loop devices)
+#   make update-bad-models  eight bad models, one after the other, beside a running line: each refused by itself (mosquitto)
 #   make update-switch  another model under a belt of 30 parts a second
+#   make update-mqtt  updates over nothing but a broker, cut, lied to, and a model of 20 MB with its rate (mosquitto)
+#   make fleet    1000 boxes update in waves over one mosquitto, some faulty; stops where it should (mosquitto); writes docs/fleet.md
 #   make limits   the promises of limits and drift alarms, measured; writes docs/limits.md
 #   make powercuts 1000 power cuts of the journal's disk (root; 10 minutes); writes docs/powercuts.md
 #   make gatecheck the gate check on the reference gate and on gates with a broken rule (mosquitto); writes docs/gatecheck.md
@@ -20,7 +23,7 @@ TORCH ?= torch==2.13.0
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SECONDS_DEMO ?= 60
 
-.PHONY: demo test check bench products demo-bundle update-kills update-power-cuts update-switch limits powercuts gatecheck systemd gige clean
+.PHONY: demo test check bench products demo-bundle update-kills update-power-cuts update-switch update-bad-models update-mqtt fleet limits powercuts gatecheck systemd gige clean
 
 demo: $(VENV)/.demo
 	$(BIN)/onbelt demo --seconds $(SECONDS_DEMO)
@@ -69,6 +72,18 @@ update-power-cuts: $(VENV)/.train
 
 update-switch: $(VENV)/.train
 	ONBELT_SWITCH_RATE=30 $(BIN)/python -m pytest -s tests/integration/test_update_switch.py -k running_belt
+
+update-bad-models: $(VENV)/.train
+	tests/setup_system.sh
+	ONBELT_BAD_MODELS=all $(BIN)/python -m pytest -s tests/integration/test_update_bad_models.py
+
+update-mqtt: $(VENV)/.train
+	tests/setup_system.sh
+	ONBELT_CARRY_MB=20 $(BIN)/python -m pytest -s tests/integration/test_update_carried.py
+
+fleet: $(VENV)/.train
+	tests/setup_system.sh
+	$(BIN)/python benchmarks/fleet.py --report docs/fleet.md
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -46,7 +46,10 @@ WORK = 1  # a matrix of 1 MB in each model: more than one write of the disk
 
 
 class QuickBox(Box):
-    """A box that believes every model."""
+    """A box that believes every model, and finds it as good as the running one."""
+
+    def __init__(self, folder: Path, site: UpdateSite) -> None:
+        super().__init__(folder, site, shadow=lambda _: Watched("", "skipped"))
 
     def _prove(self, *_: Path | None) -> Proof:
         return Proof("", "skipped")

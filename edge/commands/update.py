@@ -4,6 +4,7 @@ onbelt update install bottle-1.onbelt --config /etc/onbelt/update.toml
 onbelt update run --config /etc/onbelt/update.toml
 onbelt update status --config /etc/onbelt/update.toml
 onbelt update desire --key operator.key --site plant1 --product bottle --channel stable --mqtt broker:1883 --station onbelt/v1/...
+onbelt update set-time --key operator.key --mqtt broker:1883 --station onbelt/v1/plant1/hall2/line3/st2
 
 `run` is the service: it ends with SIGTERM or SIGINT. Exit status: 0 ok, 1 fault, 2 usage, 3 something does not verify.
 """
@@ -13,9 +14,14 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from edge.commands._broker import add_broker_arguments, broker_of
+
 DAY_S = 86_400
+ANSWER_S = 15.0
+OFF_S = 60.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,13 +61,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     desire.add_argument("--days", type=float, default=30.0, metavar="N", help="days until it is void (default: %(default)s)")
     desire.add_argument("--serial", type=int, default=0, metavar="N", help="its number, higher than the last (default: the time)")
     desire.add_argument("--issuer", default="operator", metavar="NAME", help="who asks, for logs (default: %(default)s)")
+    set_time = actions.add_parser(
+        "set-time",
+        help="tell a box whose clock is wrong what time it is here",
+        description="tell a box whose clock is wrong what time it is here: signed, and good once",
+    )
+    set_time.add_argument(
+        "--key", type=Path, required=True, metavar="FILE", help="the operator's private key, made with onbelt keygen"
+    )
+    set_time.add_argument("--station", required=True, metavar="TOPIC", help="topic of the station")
+    set_time.add_argument("--issuer", default="operator", metavar="NAME", help="who says so, for logs (default: %(default)s)")
+    add_broker_arguments(set_time)
     desire.add_argument("--mqtt", default="", metavar="HOST:PORT", help="broker to publish it to; without: print it")
     desire.add_argument("--station", default="", metavar="TOPIC", help="topic of the station, onbelt/v1/SITE/AREA/LINE/STATION")
 
 
 def run(args: argparse.Namespace) -> int:
     """Do one action."""
-    return {"run": _run, "install": _install, "status": _status, "desire": _desire}[args.action](args)
+    return {"run": _run, "install": _install, "status": _status, "desire": _desire, "set-time": _set_time}[args.action](args)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -149,3 +166,46 @@ def _desire(args: argparse.Namespace) -> int:
         raise BrokerError(f"{args.mqtt}: {why}; is the broker running there?")
     print(f"published to {args.station}/{topics.UPDATE_DESIRED.suffix}, serial {desired.serial}")
     return 0
+
+
+def _set_time(args: argparse.Namespace) -> int:
+    from edge.bundle.signing import load_private
+    from edge.clock import SystemClock
+    from edge.errors import BrokerError
+    from edge.mqtt.connection import Connection, Incoming
+    from edge.wire import topics
+    from edge.wire.update import REPORTED, TIME_SCHEMA, Reported, SetTime, sign_time
+
+    key, clock, heard = load_private(args.key), SystemClock(), list[Reported]()
+
+    def take(message: Incoming) -> None:
+        heard.append(REPORTED.decode(message.payload))
+
+    def wait(true: Callable[[], bool]) -> bool:
+        end = time.monotonic() + ANSWER_S
+        while not true() and time.monotonic() < end:
+            time.sleep(0.05)
+        return true()
+
+    where = f"{args.station}/{topics.UPDATE_REPORTED.suffix}"
+    connection = Connection(
+        broker_of(args), f"onbelt-time-{time.time_ns()}", subscriptions=[(where, 1)], on_message=take, quiet=True
+    )
+    connection.start()
+    try:
+        if not wait(lambda: bool(heard)):
+            raise BrokerError(f"{where}: nothing is heard ({connection.why or 'no report'}); is the updater running there?")
+        # A challenge that lay there for too long is refused and a new one reported: the second answer is in time.
+        for _ in range(2):
+            before = heard[-1]
+            said = SetTime(TIME_SCHEMA, args.station, before.challenge, clock.utc_us(), args.issuer, "0" * 64)
+            connection.publish(f"{args.station}/{topics.UPDATE_TIME.suffix}", sign_time(said, key), qos=1)
+            if not wait(lambda old=before: heard[-1].challenge != old.challenge):  # type: ignore[misc]
+                raise BrokerError(f"{args.station}: no answer; does the box trust this operator's key, and may we write there?")
+            off_s = abs(heard[-1].at_us - clock.utc_us()) / 1e6
+            if off_s < OFF_S:
+                print(f"{args.station}: its updater's clock is right now, to within {max(1.0, off_s):.0f} s")
+                return 0
+        raise BrokerError(f"{args.station}: still {off_s:.0f} s off; its log says why")
+    finally:
+        connection.close(0.5)

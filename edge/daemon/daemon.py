@@ -1,7 +1,8 @@
 """The daemon: makes the parts, starts one thread per stage, ends them in the right order.
 
     trigger ──> intake ──> [2] ──> capture ──> [1] ──> inference ──> [32] ──> publisher ──> journal, broker, page
-                                                                       ^           └──> [4] ──> recorder ──> evidence
+                                                                       ^           ├──> [4] ──> recorder ──> evidence
+                                                                       │           └──> [2] ──> tap ──> a model in the shadow
     pulse: beats, gives up overdue parts, feeds the watchdog ──────────┘       backfill: journal ──> verdict-late
 
 A thread that ends with an error nobody expected ends the daemon: the supervisor starts it anew, and until then the gate hears
@@ -37,6 +38,7 @@ from edge.daemon.publish import Publisher
 from edge.daemon.pulse import Pulse
 from edge.daemon.queues import Backlog, Newest
 from edge.daemon.realtime import prepare_thread
+from edge.daemon.tap import Tap
 from edge.daemon.watch import Watch
 from edge.journal.store import Journal
 from edge.mqtt.connection import Connection
@@ -81,6 +83,9 @@ class Daemon:
         self.boot = new_boot(clock.utc_us())
         self.station = Station(clock)
         self.figures = Figures()
+        # Only where an updater moves the link is there anybody to hand parts to.
+        link = Path(config.model.bundle)
+        self.tap = Tap(link.parent) if link.is_symlink() else None
         self.ledger = Ledger()
         self.done = threading.Event()
         self.crashed = ""
@@ -201,6 +206,7 @@ class Daemon:
             build.make_drift(config, self._bundle, self.station),
             escape := EscapeWatch(self.station),
             self.recorder,
+            self.tap,
         )
         self.station.listen(escape.on_change)
         self.backfill = Backfill(
@@ -247,6 +253,8 @@ class Daemon:
         self._run("engine", self._run_engine, self._stop)
         self._run("camera", self.capture.run, self._stop)
         self._run("models", self.models.run, self._stop)
+        if self.tap is not None:
+            self._run("tap", self.tap.run, self._stop)
         self._run("trigger", lambda stop: self.trigger.run(stop, self.intake.step), self._stop)
         logger.info(
             "station %s, boot %s, model %s, recipe %s, trigger %s, camera %s, broker %s",
@@ -294,6 +302,8 @@ class Daemon:
         self._stop.set()
         self.trigger.close()
         self.camera.interrupt()
+        if self.tap is not None:
+            self.tap.interrupt()
         for wake in self._wake:
             wake()
         self._join(self._threads, _JOIN_S)

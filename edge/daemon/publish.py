@@ -25,6 +25,7 @@ from edge.daemon.phase import Station
 from edge.daemon.progress import Progress
 from edge.daemon.queues import Backlog
 from edge.daemon.recorder import Recorder
+from edge.daemon.tap import Tap
 from edge.errors import ContractError, JournalError
 from edge.journal.store import Entry, Journal
 from edge.mqtt.link import Delivering, Link
@@ -63,6 +64,7 @@ class Publisher:
         figures: counts and times. view: the page, or None. drift: told of judged parts, or None.
         escape: told of answered parts, or None.
         recorder: keeps evidence, or None.
+        tap: hands judged parts to a model in the shadow, or None.
 
     Attributes:
         clock_state: the wall clock's state, renewed by the pulse.
@@ -84,6 +86,7 @@ class Publisher:
         drift: DriftWatch | None = None,
         escape: EscapeWatch | None = None,
         recorder: Recorder | None = None,
+        tap: Tap | None = None,
     ) -> None:
         self.progress = Progress("journal", 5000.0, clock)
         self.clock_state = ClockState("free", None, None)
@@ -101,6 +104,7 @@ class Publisher:
         self._drift = drift
         self._escape = escape
         self._recorder = recorder
+        self._tap = tap
         self._expiry_s = math.ceil(who.valid_ms / 1000) + 1
         self._stall_ns = round(max(STALL_MS, who.valid_ms) * NS_PER_MS)
         self._live: deque[_Live] = deque()
@@ -136,6 +140,8 @@ class Publisher:
         for one in written:
             if self._recorder is not None and one.n:
                 self._recorder.keep(one.verdict, one.outcome)
+            if self._tap is not None:
+                self._tap.offer(one.verdict, one.outcome)
             self._show(one)
             if self._escape is not None and one.verdict.verdict != "invalid":
                 self._escape.judged(one.verdict.seq, passed=one.verdict.verdict == "pass")

@@ -179,6 +179,19 @@ class Connection:
             return None
         return Delivery(info)
 
+    def subscribe(self, topics: Sequence[str], qos: int) -> bool:
+        """Ask for more topics until this connection ends, or once more, for their retained messages; False when not connected."""
+        client = self._client
+        if client is None or not self._connected:
+            return False
+        return client.subscribe([(topic, qos) for topic in topics])[0] == paho.MQTT_ERR_SUCCESS
+
+    def unsubscribe(self, topics: Sequence[str]) -> None:
+        """Take that back."""
+        client = self._client
+        if client is not None and self._connected:
+            client.unsubscribe(list(topics))
+
     def keep(self, topic: str, payload: bytes) -> None:
         """Publish retained, now or as soon as there is a connection, and again after each connect. An empty payload clears."""
         with self._keeping:

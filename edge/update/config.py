@@ -1,5 +1,6 @@
 """update.toml: every key with its unit and its default. The station's own file says the rest: broker, topics, trust, engine."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,14 +20,17 @@ else:
 
 MAX_FILE_BYTES = 64 * 1024
 Doc = msgspec.Meta
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,32}(/[A-Za-z0-9._-]{1,32}){0,7}")
 
 
 class UpdateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
     station: Annotated[str, Doc(description="the station's configuration, station.toml; its model.bundle is FOLDER/current")]
-    metadata_url: Annotated[str, Doc(description="where the repository's metadata is served: https://... or file:///...")]
-    target_url: Annotated[str, Doc(description="where its targets are served")]
+    metadata_url: Annotated[
+        str, Doc(description="where the repository's metadata is: https://..., file:///... or mqtt:TOPIC/metadata/")
+    ]
+    target_url: Annotated[str, Doc(description="where its targets are: https://..., file:///... or mqtt:TOPIC/targets/")]
     root: Annotated[str, Doc(description="file of the trusted root: the repository's 1.root.json")]
     product: Annotated[Name, Doc(description="what this box inspects")]
     folder: Annotated[str, Doc(description="where models and metadata are kept")] = "/var/lib/onbelt/update"
@@ -43,6 +47,10 @@ class UpdateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reserve_mb: Annotated[float, Doc(ge=0.0, description="MB on the disk an update leaves free")] = 64.0
     memory_mb: Annotated[float, Doc(gt=0.0, description="MB a model's process may take at most")] = 2048.0
     certificate: Annotated[bool, Doc(description="ask that the certificate says the model equals its float reference")] = False
+    shadow_parts: Annotated[
+        int,
+        Doc(ge=0, le=1_000_000, description="parts a new model judges beside the running one before it takes over; 0 for none"),
+    ] = 300
     guard_parts: Annotated[int, Doc(ge=1, description="parts a new model must have judged before it is committed")] = 300
     guard_s: Annotated[float, Doc(ge=0.0, description="s it must have run before it is committed")] = 300.0
     take_s: Annotated[float, Doc(gt=0.0, description="s within which the daemon must run it")] = 60.0
@@ -83,12 +91,26 @@ def load_update_config(path: Path) -> tuple[UpdateConfig, StationConfig]:
     return config, station
 
 
+def carried_base(config: UpdateConfig) -> str:
+    """Topic of the repository on the station's broker; empty where it is not carried over MQTT."""
+    url = config.metadata_url
+    return url.removeprefix("mqtt:").removesuffix("/metadata/") if url.startswith("mqtt:") else ""
+
+
 def _check(path: Path, config: UpdateConfig, station: StationConfig) -> None:
     for name in ("metadata_url", "target_url"):
         url = getattr(config, name)
         local = url.startswith(("http://127.0.0.1", "http://localhost", "http://[::1]"))
-        if not url.startswith(("https://", "file:///")) and not local:
-            raise ConfigError(f"{path}: {name}: expected https://... or file:///..., got {url!r}")
+        if not url.startswith(("https://", "file:///", "mqtt:")) and not local:
+            raise ConfigError(f"{path}: {name}: expected https://..., file:///... or mqtt:TOPIC/..., got {url!r}")
+    if config.metadata_url.startswith("mqtt:") or config.target_url.startswith("mqtt:"):
+        base = carried_base(config)
+        expected = (f"mqtt:{base}/metadata/", f"mqtt:{base}/targets/")
+        if (config.metadata_url, config.target_url) != expected or not _TOPIC.fullmatch(base):
+            raise ConfigError(
+                f"{path}: expected metadata_url mqtt:TOPIC/metadata/ and target_url mqtt:TOPIC/targets/ of the topic given to "
+                f"onbelt repo carry, got {config.metadata_url!r} and {config.target_url!r}"
+            )
     current = str(Path(config.folder) / "current")
     if station.model.bundle != current:
         raise ConfigError(

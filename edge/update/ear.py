@@ -30,9 +30,19 @@ class Ear:
 
     Args:
         broker, names, client_id: where and who. clock: this machine's. on_desired: gets each payload of `update/desired`.
+        on_time: gets each payload of `update/time`.
     """
 
-    def __init__(self, broker: Broker, names: Topics, client_id: str, clock: Clock, on_desired: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        names: Topics,
+        client_id: str,
+        clock: Clock,
+        on_desired: Callable[[bytes], None],
+        on_time: Callable[[bytes], None],
+    ) -> None:
+        self._on_time = on_time
         self._names = names
         self._clock = clock
         self._on_desired = on_desired
@@ -43,7 +53,7 @@ class Ear:
         self._offline = ""
         self._promise = 0.0
         self._refused = 0
-        channels = (topics.STATE, topics.STATUS, topics.BIRTH, topics.VERDICT, topics.UPDATE_DESIRED)
+        channels = (topics.STATE, topics.STATUS, topics.BIRTH, topics.VERDICT, topics.UPDATE_DESIRED, topics.UPDATE_TIME)
         self.connection = Connection(
             broker,
             client_id,
@@ -99,6 +109,8 @@ class Ear:
         try:
             if message.topic == names.topic(topics.UPDATE_DESIRED):
                 self._on_desired(message.payload)
+            elif message.topic == names.topic(topics.UPDATE_TIME):
+                self._on_time(message.payload)
             elif message.topic == names.topic(topics.STATE):
                 self._on_state(wire.STATE.decode(message.payload))
             elif message.topic == names.topic(topics.STATUS):

@@ -1,4 +1,4 @@
-"""How bytes reach the box: HTTPS, a mounted stick (file:), bounded in size and in time; a cut download of a model goes on.
+"""How bytes reach the box: HTTPS, a mounted stick (file:), MQTT; bounded in size and in time; a cut download of a model goes on.
 
 Nothing read here is trusted. The caller states how many bytes may come; one more ends the download, and so does a sender that
 trickles (the slow retrieval attack). Redirects are not followed: a static server has no need of them.
@@ -27,6 +27,8 @@ from tuf.api.exceptions import (
 )
 from tuf.ngclient import FetcherInterface
 
+from edge.update.carrier import SCHEME, Carrier
+
 logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 64 * 1024
@@ -42,12 +44,20 @@ class Fetcher(FetcherInterface):
     Args:
         partial: folder for unfinished targets; None keeps them in memory only.
         ca: CA file for HTTPS, empty for the system's.
+        carrier: brings what has an address mqtt:BASE/..., None where nothing has.
         metadata_s, target_s: longest time one file may take, seconds.
     """
 
     def __init__(
-        self, partial: Path | None = None, *, ca: str = "", metadata_s: float = METADATA_SECONDS, target_s: float = TARGET_SECONDS
+        self,
+        partial: Path | None = None,
+        *,
+        ca: str = "",
+        metadata_s: float = METADATA_SECONDS,
+        target_s: float = TARGET_SECONDS,
+        carrier: Carrier | None = None,
     ) -> None:
+        self._carrier = carrier
         self._partial = partial
         self._metadata_s = metadata_s
         self._target_s = target_s
@@ -126,6 +136,8 @@ class Fetcher(FetcherInterface):
         parts = urlsplit(url)
         if parts.scheme == "file":
             return at, _read_file(Path(unquote(parts.path)), at)
+        if parts.scheme == SCHEME and self._carrier is not None:
+            return self._carrier.open(unquote(parts.path).removeprefix(f"{self._carrier.base}/"), at)
         headers = {"User-Agent": "onbelt-updater", "Accept-Encoding": "identity"}
         if at:
             headers["Range"] = f"bytes={at}-"

@@ -54,6 +54,8 @@ class Machine:
         guard: watches the model that was switched to, until it is sure; None when it was told to stop before.
         settle: waits until the daemon runs this model again, for a revert.
         report: told of every change. clock: labels.
+        shadow: how the comparison with the running model on live parts stands: a reason of `REFUSED`, one to wait for, or
+            none: it may take over. Does not wait. None compares nothing.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Machine:
         settle: Callable[[Model], None],
         report: Callable[[State], None],
         clock: Clock,
+        shadow: Callable[[Model], Watched] | None = None,
     ) -> None:
         self._store = store
         self._source = source
@@ -79,6 +82,7 @@ class Machine:
         self._settle = settle
         self._report = report
         self._clock = clock
+        self._shadow = shadow
         self.state = self._recover()
 
     # --- what is wanted ---------------------------------------------------------------------------------------------------
@@ -170,7 +174,22 @@ class Machine:
         logger.info("proof of version %d: %s %s", model.version, proof.reason or "holds", proof.text)
         if proof.reason:
             raise UpdateError(proof.text, reason=proof.reason)
+        # A first model has nothing to be compared with.
+        self._to(Step.SHADOW if self._shadow is not None and committed is not None else Step.SWITCH)
+
+    def _compare(self, model: Model) -> None:
+        seen = self._shadow(model) if self._shadow is not None else Watched("", "")
+        if seen.reason == "shadow-failed" and not self._store.holds(model.sha256):
+            self._to(Step.DOWNLOAD)  # not the model's fault: the disk lost it
+            return
+        if seen.reason in REFUSED:
+            raise UpdateError(seen.text, reason=seen.reason)
+        if seen.reason:
+            self.note(seen.reason, seen.text)
+            return
+        logger.info("version %d may take over: %s", model.version, seen.text)
         self._to(Step.SWITCH)
+        self.note("", seen.text)
 
     def _switch(self, model: Model) -> None:
         held = self._hold()
@@ -304,6 +323,7 @@ _STEPS: dict[Step, Callable[[Machine, Model], None]] = {
     Step.DOWNLOAD: Machine._download,  # noqa: SLF001 - the table belongs to the class
     Step.VERIFY: Machine._verify,  # noqa: SLF001
     Step.PROVE: Machine._proof,  # noqa: SLF001
+    Step.SHADOW: Machine._compare,  # noqa: SLF001
     Step.SWITCH: Machine._switch,  # noqa: SLF001
     Step.GUARD: Machine._watch,  # noqa: SLF001
     Step.REVERT: Machine._revert,  # noqa: SLF001

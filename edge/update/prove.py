@@ -118,13 +118,18 @@ def prove(bundle: Bundle, previous: Bundle | None, settings: ProofSettings) -> P
     except OnbeltError as exc:
         return Proof("engine", str(exc)[:300])
     with engine:
-        try:
-            return _judged(bundle, previous, engine, settings)
-        except EngineError as exc:
-            # The adapters' own words for a NaN; any other failure is the engine's.
-            return Proof("not-finite" if "expected finite scores" in str(exc) else "engine", str(exc)[:300], engine.name)
-        except BundleError as exc:
-            return Proof("bundle-damaged", str(exc)[:300], engine.name)
+        return prove_on(engine, bundle, previous, settings)
+
+
+def prove_on(engine: Engine, bundle: Bundle, previous: Bundle | None, settings: ProofSettings) -> Proof:
+    """Prove a verified bundle on an engine that was built for it."""
+    try:
+        return _judged(bundle, previous, engine, settings)
+    except EngineError as exc:
+        # The adapters' own words for a NaN; any other failure is the engine's.
+        return Proof("not-finite" if "expected finite scores" in str(exc) else "engine", str(exc)[:300], engine.name)
+    except BundleError as exc:
+        return Proof("bundle-damaged", str(exc)[:300], engine.name)
 
 
 def _judged(bundle: Bundle, previous: Bundle | None, engine: Engine, settings: ProofSettings) -> Proof:

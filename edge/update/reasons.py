@@ -21,12 +21,13 @@ PUT_OFF = {
     "pinned": "this box is pinned to another version",
     "window": "outside the maintenance window",
     "silent": "the station is not heard or not armed: a switch now could not be watched",
+    "shadow": "the model judges beside the running one on live parts; it is not decided yet",
     "busy": "this box is too busy to time the model",
     "refused-before": "this box has refused the model before",
     "superseded": "another model was asked for meanwhile",
     "stale": "the desired state is older than one this box has obeyed",
     "not-signed-by-operator": "the desired state is not signed by a trusted operator",
-    "not-for-us": "the desired state names another site or product",
+    "not-for-us": "the desired state names another site, product or box",
 }
 
 REFUSED = {
@@ -38,7 +39,8 @@ REFUSED = {
     "engine": "no engine on this box can run the model",
     "golden": "golden frames do not give the scores they must",
     "not-finite": "the model gives scores that are no numbers",
-    "disagrees": "it judges the running model's golden frames otherwise",
+    "disagrees": "it judges the running model's golden frames, or live parts, otherwise",
+    "shadow-failed": "the comparison on live parts ended without an answer",
     "certificate": "its certificate does not say that it equals its float reference",
     "slow-model": "it takes longer than its budget on this box",
     "memory": "it takes more memory than this box allows it",
@@ -46,8 +48,8 @@ REFUSED = {
     "not-taken": "the daemon did not take the model in time",
     "daemon-died": "the daemon restarted while it ran the model",
     "not-armed": "the station was not armed with the model",
-    "rejects": "it rejects more parts than promised and than the model before it",
-    "passes": "it rejects far fewer parts than the model before it",
+    "rejects": "it rejects more parts than promised and than the running model, or the one before it",
+    "passes": "it passes parts the running model rejects, or rejects far fewer than the one before it",
     "invalids": "it leaves parts without a judgement",
     "late": "its verdicts come too late",
 }

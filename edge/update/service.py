@@ -19,13 +19,16 @@ from edge.bundle.signing import TrustStore, default_trust
 from edge.clock import Clock, SystemClock
 from edge.daemon.config import StationConfig
 from edge.errors import ConfigError, ContractError, UpdateError
-from edge.update.config import UpdateConfig
+from edge.update.carrier import Carrier
+from edge.update.config import UpdateConfig, carried_base
 from edge.update.ear import Ear
 from edge.update.files import write_atomic
 from edge.update.guard import GuardSettings
 from edge.update.machine import Machine, Watched
 from edge.update.prove import Proof, ProofSettings, run_proof
 from edge.update.reasons import REFUSED
+from edge.update.settime import UpdateClock
+from edge.update.shadowing import Shadowing, ShadowSettings
 from edge.update.source import Release, Source
 from edge.update.state import Model, State, Step
 from edge.update.store import ModelStore
@@ -64,17 +67,18 @@ class UpdateService:
     def __init__(self, config: UpdateConfig, station: StationConfig, clock: Clock | None = None) -> None:
         self._config = config
         self._station = station
-        self._clock = clock or SystemClock()
         self._names = station.topics()
+        self.store = ModelStore(Path(config.folder), reserve_bytes=round(config.reserve_mb * 2**20))
+        self._clock = UpdateClock(self.store.folder / "clock.json", clock or SystemClock(), self._names.base)
         folders = station.trust_folders()
         trust = TrustStore.from_folders(folders) if folders else default_trust()
         self._operators = TrustStore.from_folders(map(Path, config.operators))
         self._stop = threading.Event()
         self._news = threading.Event()
         self._heard = b""
+        self._told = b""
         name = f"onbelt-{station.station.line}-{station.station.station}-u"
-        self.ear = Ear(station.broker(), self._names, name, self._clock, self._hear)
-        self.store = ModelStore(Path(config.folder), reserve_bytes=round(config.reserve_mb * 2**20))
+        self.ear = Ear(station.broker(), self._names, name, self._clock, self._hear, self._hear_time)
         self._wish_file = Path(config.folder) / "desired.json"
         self.wish = self._load_wish()
         self._source = Source(
@@ -85,6 +89,8 @@ class UpdateService:
             station.station.site,
             config.product,
             ca=config.ca,
+            clock=self._clock,
+            carrier=Carrier(station.broker(), base, f"{name}c") if (base := carried_base(config)) else None,
         )
         self._proof = ProofSettings(
             tuple(map(str, folders)),
@@ -93,6 +99,9 @@ class UpdateService:
             station.model.budget_ms,
             config.memory_mb,
             config.certificate,
+        )
+        self._shadowing = Shadowing(
+            ShadowSettings(self._proof, config.shadow_parts), self.store.models, self.store.folder, self.store.folder / "reports"
         )
         self._guard_settings = GuardSettings(config.guard_parts, config.guard_s, config.take_s, config.arm_s)
         self.machine = Machine(
@@ -106,6 +115,7 @@ class UpdateService:
             self._settle,
             self._report,
             self._clock,
+            self._shadowing.judge if config.shadow_parts else None,
         )
         self._trust = trust
 
@@ -144,7 +154,8 @@ class UpdateService:
             while not self._stop.is_set():
                 if self._news.is_set():
                     self._news.clear()
-                    if self._obey(self._heard):
+                    told, self._told = self._told, b""
+                    if self._set_time(told) or self._obey(self._heard):
                         look_at = 0.0
                 due = time.monotonic() >= look_at
                 if due:
@@ -153,6 +164,7 @@ class UpdateService:
                 # A step that follows at once follows at once; idle waits for the next look.
                 self._news.wait(look_at - time.monotonic() if wait_s is None else wait_s)
         finally:
+            self._shadowing.end()
             self.ear.connection.close(0.5)
 
     def stop(self) -> None:
@@ -202,6 +214,28 @@ class UpdateService:
         self._heard = payload  # the newest is the one that counts
         self._news.set()
 
+    def _hear_time(self, payload: bytes) -> None:
+        self._told = payload
+        self._news.set()
+
+    def _set_time(self, payload: bytes) -> bool:
+        """Take the time an operator says it is; True when it counts from now on."""
+        if not payload or self._stop.is_set():
+            return False
+        try:
+            said = wire.open_time(payload, self._operators)
+            self._clock.take(said)
+        except ContractError as exc:
+            logger.warning("not-signed-by-operator: %s", exc)
+            return False
+        except UpdateError as exc:
+            logger.warning("%s: %s", exc.reason, exc)
+            return False
+        finally:
+            self._report(self.machine.state)  # with the next challenge
+        logger.warning("the time is %d us UTC from now on, says %s", said.utc_us, said.issuer)
+        return True
+
     def _obey(self, payload: bytes) -> bool:
         """Take a desired state; True when it is in force from now on and was not before."""
         if not payload or self._stop.is_set():
@@ -229,6 +263,8 @@ class UpdateService:
         mine = (self._station.station.site, self._config.product)
         if (desired.site, desired.product) != mine:
             raise UpdateError(f"desired: for {desired.site}/{desired.product}, this box is {'/'.join(mine)}", reason="not-for-us")
+        if desired.to not in {"", self._names.base}:
+            raise UpdateError(f"desired: for {desired.to}, this box is {self._names.base}", reason="not-for-us")
         if desired.serial < self.wish.serial or self._clock.utc_us() > desired.not_after_us:
             raise UpdateError(
                 f"desired: serial {desired.serial} (obeyed: {self.wish.serial}), valid until {desired.not_after_us} us; "
@@ -292,6 +328,7 @@ class UpdateService:
             state.reason,
             state.text[:400],
             [f"{one.model.version} {one.reason}" for one in state.refused],
+            self._clock.challenge,
         )
         self.ear.connection.keep(self._names.topic(topics.UPDATE_REPORTED), wire.REPORTED.encode(reported))
 

@@ -1,8 +1,8 @@
 """Where an update stands, on disk: one small file, replaced as a whole, flushed before anything is done that it speaks of.
 
-    idle ──> download ──> verify ──> prove ──> switch ──> guard ──> idle (committed)
-      ^          │           │         │         │          │
-      └──────────┴───────────┴─────────┴─────────┴──────> revert      the last committed model never left the disk
+    idle ──> download ──> verify ──> prove ──> shadow ──> switch ──> guard ──> idle (committed)
+      ^          │           │         │          │          │          │
+      └──────────┴───────────┴─────────┴──────────┴──────────┴─────> revert      the last committed model never left the disk
 
 The step on disk is the one under way. Each step may be begun again from its beginning, so a process that is killed anywhere
 goes on with the step it finds. The rule that forbids a mixture: `current` is one symbolic link, it is moved in `switch` and
@@ -35,6 +35,7 @@ class Step(Enum):
     DOWNLOAD = "download"
     VERIFY = "verify"
     PROVE = "prove"
+    SHADOW = "shadow"
     SWITCH = "switch"
     GUARD = "guard"
     REVERT = "revert"

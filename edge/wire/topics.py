@@ -56,6 +56,7 @@ QUARANTINE = Channel("quarantine", out=True, qos=1, retain=True, live=False, ove
 ACK = Channel("gate/{name}/ack", out=False, qos=1, retain=False, live=False, overflow=Overflow.DROP_OLDEST)
 COMMAND = Channel("cmd/{name}", out=False, qos=1, retain=False, live=False, overflow=Overflow.DROP_OLDEST)
 UPDATE_DESIRED = Channel("update/desired", out=False, qos=1, retain=True, live=False, overflow=Overflow.LATEST)
+UPDATE_TIME = Channel("update/time", out=False, qos=1, retain=False, live=False, overflow=Overflow.LATEST)
 UPDATE_REPORTED = Channel("update/reported", out=True, qos=1, retain=True, live=False, overflow=Overflow.LATEST)
 
 CHANNELS = (
@@ -73,6 +74,7 @@ CHANNELS = (
     ACK,
     COMMAND,
     UPDATE_DESIRED,
+    UPDATE_TIME,
     UPDATE_REPORTED,
 )
 

@@ -6,6 +6,7 @@ onbelt repo publish /srv/onbelt bottle-7.onbelt --site plant1 --channel canary -
 onbelt repo promote /srv/onbelt plant1/bottle 7 stable --keys keys
 onbelt repo withdraw /srv/onbelt plant1/bottle 6 --keys keys
 onbelt repo snapshot-cron /srv/onbelt --keys keys
+onbelt repo carry /srv/onbelt --mqtt broker:1883 --base onbelt/repo
 onbelt repo status /srv/onbelt
 
 Boxes verify everything (The Update Framework), so the server needs no trust. A downgrade is a channel that is given an older
@@ -17,6 +18,8 @@ import json
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+
+from edge.commands._broker import add_broker_arguments, broker_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
     cron = action("snapshot-cron", "renew the timestamp, and the snapshot when half its life is over; run it every few hours")
     cron.add_argument("--force", action="store_true", help="renew the snapshot as well")
+    carry = action("carry", "bring a broker up to date for boxes that have no other way: retained chunks", keys=False)
+    carry.add_argument(
+        "--base", required=True, metavar="TOPIC", help="topic of the repository on the broker, such as onbelt/repo"
+    )
+    add_broker_arguments(carry)
     action("status", "keys, models, channels, and when what expires", keys=False)
 
 
@@ -225,6 +233,15 @@ def _text(value: Any, indent: str = "") -> str:
     return "\n".join(lines)
 
 
+def _carry(repository: Any, args: argparse.Namespace) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from edge.clock import SystemClock
+    from export.repository.carry import carry
+
+    return {"base": args.base, **asdict(carry(repository, broker_of(args), args.base, SystemClock()))}
+
+
 _ACTIONS = {
     "init": _init,
     "add-key": _add_key,
@@ -233,5 +250,6 @@ _ACTIONS = {
     "promote": _promote,
     "withdraw": _withdraw,
     "snapshot-cron": _cron,
+    "carry": _carry,
     "status": _status,
 }

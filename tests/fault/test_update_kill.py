@@ -34,6 +34,6 @@ def test_killed_anywhere_it_is_old_or_new_and_finishes(tmp_path, scenario):
         assert one["left"] in {one["old"], one["new"]}, one
         assert one["end"] == "idle", one
         assert one["running"] == one["committed"] == one[wanted], one
-    assert STRIDE > 1 or {"download", "verify", "prove", "switch", "guard"} <= {one["step"] for one in kills}
+    assert STRIDE > 1 or {"download", "verify", "prove", "shadow", "switch", "guard"} <= {one["step"] for one in kills}
     assert kills[-1]["signal"] == 0
     assert all(one["signal"] == 9 for one in kills[:-1])

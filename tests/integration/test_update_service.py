@@ -1,12 +1,17 @@
 """A box updates itself over a real broker while its daemon judges: good models stay, bad ones go, and it says why."""
 
+import argparse
 import hashlib
 
 import pytest
 
 from edge.bundle.signing import generate_key
+from edge.clock import SystemClock
+from edge.commands import update
 from edge.daemon import inference
-from edge.errors import ConfigError
+from edge.errors import BrokerError, ConfigError
+from edge.update.config import load_update_config
+from edge.update.service import UpdateService
 from tests.support.rig import until
 from tests.support.update_station import UpdateStation
 
@@ -78,6 +83,41 @@ def test_the_desired_state_drives_it(box):
     assert box.reported()["committed"]["version"] == 2
     box.desire(10)
     assert box.committed(3), box.reported()
+
+
+class DeadBattery(SystemClock):
+    """A clock that woke up fourteen years ahead."""
+
+    def utc_us(self):
+        return super().utc_us() + 14 * 31_557_600_000_000
+
+
+def test_an_operator_tells_a_box_the_time(box, capsys, monkeypatch):
+    monkeypatch.setattr(update, "ANSWER_S", 5.0)
+    box.service = UpdateService(*load_update_config(box.config), clock=DeadBattery())
+    box.site.publish(2)
+    box.belt()
+    box.serve()
+    assert box.idle_because("expired")
+    parser = argparse.ArgumentParser()
+    update.add_arguments(parser)
+    where = ["--station", "onbelt/v1/plant1/hall2/line3/st2", "--mqtt", f"127.0.0.1:{box.port}"]
+    generate_key(box.folder / "stranger.key")
+    with pytest.raises(BrokerError, match="no answer; does the box trust"):
+        update.run(parser.parse_args(["set-time", "--key", str(box.folder / "stranger.key"), *where]))
+    assert update.run(parser.parse_args(["set-time", "--key", str(box.folder / "operator.key"), *where])) == 0
+    assert "clock is right now" in capsys.readouterr().out
+    assert box.committed(2), box.reported()
+
+
+def test_a_desired_state_for_another_box_is_not_obeyed(box):
+    """A broker hands the canary's desired state to everybody."""
+    box.serve()
+    assert until(lambda: box.reported().get("step") == "idle")
+    box.desire(5, "pin", version=1, to="onbelt/v1/plant1/hall2/line3/canary")
+    assert box.idle_because("not-for-us")
+    box.desire(6, "pin", version=1, to="onbelt/v1/plant1/hall2/line3/st2")
+    assert until(lambda: box.reported()["serial"] == 6)
 
 
 def test_no_switch_while_nobody_could_watch_it(box):

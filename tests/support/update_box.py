@@ -7,6 +7,7 @@ from typing import Any
 from edge.bundle.reader import open_bundle
 from edge.bundle.signing import TrustStore
 from edge.clock import SystemClock
+from edge.update.carrier import Carrier
 from edge.update.machine import Machine, Watched
 from edge.update.prove import Proof, ProofSettings, prove
 from edge.update.source import Source
@@ -17,23 +18,39 @@ from tests.support.update_site import PRODUCT, SITE, UpdateSite
 GOOD = Watched("", "watched")
 
 
+def carried(carrier: Carrier) -> tuple[str, str]:
+    """The addresses of a repository that is carried over MQTT."""
+    return f"mqtt:{carrier.base}/metadata/", f"mqtt:{carrier.base}/targets/"
+
+
 class Box:
     """One box over a site's repository.
 
     Attributes:
         reports: every state it reported. guarded: models the guard was asked to watch. verdict: what the guard says.
-        held: why the switch waits.
+        held: why the switch waits. shadow: how a comparison stands; None compares nothing.
     The proof runs in this process: what a process of its own adds has a test of its own.
     """
 
-    def __init__(self, folder: Path, site: UpdateSite, *, product: str = PRODUCT, **proof: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        site: UpdateSite,
+        *,
+        product: str = PRODUCT,
+        carrier: Carrier | None = None,
+        shadow: Callable[[Model], Watched] | None = None,
+        **proof: Any,
+    ) -> None:
         self.folder = folder
         self.site = site
+        self.carrier = carrier
         self.product = product
         self.reports: list[State] = []
         self.guarded: list[Model] = []
         self.verdict = GOOD
         self.held = Watched("", "")
+        self.shadow = shadow
         self.trust = TrustStore.from_folders([site.trust_folder])
         self.proof_settings = ProofSettings(trust=(str(site.trust_folder),), engine="onnxruntime", threads=1, **proof)
         self.root = folder / "root.json"
@@ -44,7 +61,8 @@ class Box:
     def start(self) -> "Box":
         """Start the updater, as after a power cut."""
         self.store = ModelStore(self.folder / "update", reserve_bytes=0)
-        self.source = Source(self.store, self.root, self.site.metadata_url, self.site.target_url, SITE, self.product)
+        urls = (self.site.metadata_url, self.site.target_url) if self.carrier is None else carried(self.carrier)
+        self.source = Source(self.store, self.root, *urls, SITE, self.product, carrier=self.carrier)
         self.machine = Machine(
             self.store,
             self.source,
@@ -56,6 +74,7 @@ class Box:
             lambda _: None,
             self.reports.append,
             SystemClock(),
+            self.shadow,
         )
         return self
 

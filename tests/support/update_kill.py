@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import onnxruntime  # noqa: F401 - imported once here, not in every process
 
 from edge.update.machine import Watched
+from edge.update.state import Model
 from tests.support.update_box import GOOD, Box
 from tests.support.update_site import UpdateSite
 
@@ -60,6 +61,11 @@ def kill_before_change(number: int, folder: Path) -> None:
     sys.addaudithook(hook)
 
 
+def compared(_model: Model) -> Watched:
+    """The new model may take over."""
+    return Watched("", "40 parts, none judged otherwise")
+
+
 def main() -> None:
     folder, scenario, stride = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     site = UpdateSite(folder / "site")
@@ -81,7 +87,7 @@ def main() -> None:
 
         def update(number: int = number) -> bool:
             kill_before_change(number, box_folder)
-            box = Box(box_folder, site)
+            box = Box(box_folder, site, shadow=compared)
             box.verdict = verdict
             box.update()
             return True
@@ -89,7 +95,7 @@ def main() -> None:
         ended, _ = in_child(update)
 
         def recover() -> dict[str, Any]:
-            box = Box(box_folder, site)
+            box = Box(box_folder, site, shadow=compared)
             box.verdict = verdict
             found = box.machine.state.step.value
             box.finish()

@@ -66,6 +66,7 @@ class UpdateStation:
             "folder": str(self.state),
             "operators": ["operators"],
             "poll_s": 1.0,
+            "shadow_parts": 0,
             "guard_parts": 20,
             "guard_s": 0.5,
             **update,

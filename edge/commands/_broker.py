@@ -1,0 +1,39 @@
+"""The options of every verb that speaks to a broker by itself."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge.mqtt.settings import Broker
+
+
+def add_broker_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare them."""
+    parser.add_argument("--mqtt", required=True, metavar="HOST:PORT", help="the broker")
+    parser.add_argument("--user", default="", metavar="NAME", help="user at the broker (default: anonymous)")
+    parser.add_argument("--password-file", default="", metavar="FILE", help="file with the user's password, mode 0600")
+    parser.add_argument("--ca", default="", metavar="FILE", help="CA file; turns TLS on")
+    parser.add_argument("--cert", default="", metavar="FILE", help="our own certificate, for mutual TLS")
+    parser.add_argument("--cert-key", default="", metavar="FILE", help="its private key")
+
+
+def broker_of(args: argparse.Namespace) -> "Broker":
+    """The broker they name. Raises ConfigError."""
+    from edge.errors import ConfigError
+    from edge.mqtt.settings import Broker, read_secret
+
+    host, _, port = args.mqtt.rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigError(f"--mqtt: expected HOST:PORT, such as broker:1883, got {args.mqtt!r}")
+    password = read_secret("mqtt.password", args.password_file).decode() if args.password_file else ""
+    tls = bool(args.ca or args.cert)
+    return Broker(
+        host.strip("[]"),
+        int(port),
+        user=args.user,
+        password=password,
+        tls=tls,
+        ca=args.ca,
+        cert=args.cert,
+        key=args.cert_key,
+    )
