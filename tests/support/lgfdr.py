@@ -28,7 +28,7 @@ def random_lgfdr(seed: int = 0, **changes) -> LgfdrDetector:
 
     with torch.no_grad():
         for parameter in detector.trained_parts().parameters():
-            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
     grid, channels = detector.pyramid.grid, detector.pyramid.channels
     for name in ("cell_st", "cell_ae"):
         getattr(detector, name).copy_(torch.stack([draw(grid, grid), 0.05 + 0.1 * draw(grid, grid)]))

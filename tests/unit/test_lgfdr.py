@@ -85,7 +85,7 @@ def test_a_changed_package_is_refused(monkeypatch):
     monkeypatch.setitem(pyramids.PLANS, "efficientnet-lite2", other)
     with pytest.raises(BackboneError, match=r"_conv_stem.*expected .* padding \(1, 1\), got .*\(0, 1\)"):
         load_pyramid("efficientnet-lite2", SIZE)
-    with pytest.raises(BackboneError, match="unknown|knows no backbone"):
+    with pytest.raises(BackboneError, match="knows no backbone"):
         Pyramid("resnet", SIZE)
 
 
@@ -165,7 +165,7 @@ def test_gates_follow_their_formulas():
     for gate in (SeGate(16), EcaGate(16)):
         ratio = gate(local, whole) / both
         assert torch.allclose(ratio, ratio[..., :1, :1].expand_as(ratio), atol=1e-4)
-        assert (0 < ratio[..., 0, 0]).all()
+        assert (ratio[..., 0, 0] > 0).all()
         assert (ratio[..., 0, 0] < 1).all()
     energy = (both - both.mean((2, 3), keepdim=True)).square() / (4 * (both.var((2, 3), keepdim=True) + 1e-4))
     assert torch.allclose(SimamGate()(local, whole), torch.sigmoid(energy) * both, atol=1e-6)
