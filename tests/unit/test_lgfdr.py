@@ -274,6 +274,20 @@ def test_a_stopped_run_goes_on_to_the_same_bits_and_loads_as_it_was(request_for,
     assert {"left_local", "left_global", "left_fused", "ae_weight"} <= read.record.figures.keys()
 
 
+def test_memory_bounds_the_painted_pictures_not_the_others():
+    frames = pictures(3, SIZE)
+    one_mib = 2 * CHANNELS * GRID**2 / 2**20
+    for mib, painted in ((2, 0), (math.ceil(5 * one_mib), 2), (100, 6)):
+        knobs = small_knobs(damage_versions=2, store_mib=mib, damage_share=1.0)
+        detector = assemble_detector(knobs, SIZE, 0, frames, CPU)
+        trainer = LgfdrTrainer(knobs, 0, detector, frames, lambda rng: generate_texture(rng, SIZE), CPU)
+        assert (len(trainer._clean), len(trainer._damaged)) == (3, painted)
+        for j, features in enumerate(trainer._damaged):
+            assert not torch.equal(features, trainer._clean[j % 3])
+        targets, seen = trainer._draw(np.random.default_rng(0))
+        assert torch.equal(targets, seen) == (painted == 0)
+
+
 def test_towers_learn_the_parts():
     """Sixty steps on four pictures of one scene: less of the features is left than the mean would leave."""
     frames = pictures(6, SIZE)

@@ -32,7 +32,8 @@ class LgfdrKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
         noise: Alpha: the feature noise's deviation is alpha |f| / C at a cell with features f; 0 adds none.
         damage_share: Part of the pictures whose features are those of a painted part, while the target stays that of the
             part itself; 0 never.
-        damage_versions: Painted versions of each picture with stored features; fewer where `store_mib` does not hold them.
+        damage_versions: Painted versions of each picture with stored features; the last pictures have fewer where `store_mib`
+            does not hold all.
         cosine: Weight of 1 - cosine beside the mean square.
         steps: Steps.
         batch: Pictures a step.
@@ -42,7 +43,7 @@ class LgfdrKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
         final_rate: What the cosine ends at, as a part of the peak.
         mean_decay: Decay a step of the exponential mean of the weights.
         clip_norm: Largest norm of a gradient.
-        store_mib: Most memory for stored features.
+        store_mib: Most memory for stored features; those of the unpainted pictures are stored in any case.
     """
 
     backbone: str = "efficientnet-lite2"

@@ -118,21 +118,21 @@ class LgfdrTrainer:
 
     @torch.no_grad()
     def _store(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features of all pictures, (N, C, g, g), and of their painted versions, (N, V, C, g, g), as float16 on the CPU."""
+        """Features of all pictures, (N, C, g, g), and of painted ones, (M, C, g, g), as float16 on the CPU.
+
+        Painted picture j is version j // N of picture j % N; M ends where the memory allowed does.
+        """
         knobs, count = self._knobs, len(self._frames)
         shape = (self._detector.pyramid.channels, self._detector.pyramid.grid, self._detector.pyramid.grid)
-        one_mib = count * 2 * math.prod(shape) / 2**20
-        wanted = knobs.damage_versions if knobs.damage_share > 0 else 0
-        versions = min(wanted, max(0, int(knobs.store_mib / one_mib) - 1))
-        clean = torch.empty(count, *shape, dtype=torch.float16)
-        damaged = torch.empty(count, versions, *shape, dtype=torch.float16)
-        every = [(index, version) for version in range(-1, versions) for index in range(count)]
+        room = int(knobs.store_mib * 2**20 / (2 * math.prod(shape))) - count
+        painted = max(0, min(room, count * knobs.damage_versions)) if knobs.damage_share > 0 else 0
+        clean, damaged = (torch.empty(some, *shape, dtype=torch.float16) for some in (count, painted))
+        every = [(index, -1) for index in range(count)] + [(j % count, j // count) for j in range(painted)]
         for start in range(0, len(every), _FILL_BATCH):
-            chosen = every[start : start + _FILL_BATCH]
-            frames = np.stack([self._frame(index, version) for index, version in chosen])
+            frames = np.stack([self._frame(index, version) for index, version in every[start : start + _FILL_BATCH]])
             features = self._detector.features(to_input(frames, self._device)).to("cpu", torch.float16)
-            for (index, version), one in zip(chosen, features, strict=True):
-                (clean[index] if version < 0 else damaged[index, version]).copy_(one)
+            for place, one in enumerate(features, start=start):
+                (clean[place] if place < count else damaged[place - count]).copy_(one)
         return clean, damaged
 
     def _frame(self, index: int, version: int) -> NDArray[np.uint8]:
@@ -168,10 +168,11 @@ class LgfdrTrainer:
         for i in range(self._knobs.batch):
             turn, place = divmod(self.step_number * self._knobs.batch + i, len(self._clean))
             order = np.random.default_rng([self._seed, turn, 0x33]).permutation(len(self._clean))
-            index, versions = int(order[place]), self._damaged.shape[1]
-            painted = rng.random() < self._knobs.damage_share and versions > 0
+            index = int(order[place])
+            versions = range(index, len(self._damaged), len(self._clean))
+            painted = rng.random() < self._knobs.damage_share and len(versions) > 0
             targets.append(self._clean[index])
-            seen.append(self._damaged[index, int(rng.integers(versions))] if painted else self._clean[index])
+            seen.append(self._damaged[int(rng.choice(versions))] if painted else self._clean[index])
         first, second = (torch.stack(some).to(self._device, torch.float32) for some in (targets, seen))
         return first, second
 
