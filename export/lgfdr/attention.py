@@ -25,22 +25,30 @@ def write_linear(g: GraphBuilder, module: "nn.Linear | nn.LayerNorm", x: str, na
     return g.node("Add", [product, g.constant(f"{name}.bias", array(linear.bias).astype(np.float32))], name)
 
 
-def write_tokens(g: GraphBuilder, layer: "TokenLayer", x: str, tokens: int, name: str) -> str:
-    """One transformer layer over (T, E)."""
+def write_tokens(
+    g: GraphBuilder, layer: "TokenLayer", x: str, name: str, tokens: int, memory: str | None, hidden: str | None
+) -> str:
+    """One transformer layer over (T, E); memory and what is hidden as in `training.lgfdr.towers.TokenLayer`."""
     heads, width = layer.heads, layer.mixed.in_features
+    each = width // heads
     normed = write_linear(g, layer.before_attention, x, f"{name}.before_attention")
-    projected = write_linear(g, layer.projections, normed, f"{name}.projections")
-    shape = g.constant(f"{name}.heads", np.array([tokens, 3, heads, width // heads], np.int64))
-    split = g.node("Reshape", [projected, shape], f"{name}.split")
-    turned = g.node("Transpose", [split], f"{name}.turned", perm=[1, 2, 0, 3])
-    query, key, value = (
+    asked = write_linear(g, layer.query, normed, f"{name}.asked")
+    rows = g.node(
+        "Reshape", [asked, g.constant(f"{name}.rows", np.array([tokens, heads, each], np.int64))], f"{name}.asked_heads"
+    )
+    query = g.node("Transpose", [rows], f"{name}.query", perm=[1, 0, 2])
+    pairs = write_linear(g, layer.key_value, memory or normed, f"{name}.pairs")
+    shape = g.constant(f"{name}.heads", np.array([tokens, 2, heads, each], np.int64))
+    turned = g.node("Transpose", [g.node("Reshape", [pairs, shape], f"{name}.split")], f"{name}.turned", perm=[1, 2, 0, 3])
+    key, value = (
         g.node("Gather", [turned, g.constant(f"{name}.{what}_at", np.int64(i))], f"{name}.{what}", axis=0)
-        for i, what in enumerate(("query", "key", "value"))
+        for i, what in enumerate(("key", "value"))
     )
     across = g.node("Transpose", [key], f"{name}.key_turned", perm=[0, 2, 1])
     products = g.node("MatMul", [query, across], f"{name}.products")
-    scale = g.constant(f"{name}.scale", np.float32((width // heads) ** -0.5))
-    weights = g.node("Softmax", [g.node("Mul", [products, scale], f"{name}.scaled")], f"{name}.weights", axis=-1)
+    logits = g.node("Mul", [products, g.constant(f"{name}.scale", np.float32(each**-0.5))], f"{name}.scaled")
+    logits = logits if hidden is None else g.node("Add", [logits, hidden], f"{name}.shown")
+    weights = g.node("Softmax", [logits], f"{name}.weights", axis=-1)
     mixed = g.node("Transpose", [g.node("MatMul", [weights, value], f"{name}.taken")], f"{name}.taken_turned", perm=[1, 0, 2])
     flat = g.node("Reshape", [mixed, g.constant(f"{name}.flat", np.array([tokens, width], np.int64))], f"{name}.taken_flat")
     x = g.node("Add", [x, write_linear(g, layer.mixed, flat, f"{name}.mixed")], f"{name}.attended")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from training.lgfdr.detector import LgfdrDetector
 
-FEATURES_POINT = "features"
+FEATURES_POINT = "towers.in"
 
 
 @dataclass(slots=True)
@@ -140,8 +140,12 @@ class LgfdrWriter:
         flat = g.node("Reshape", [embedded, g.constant("global.flat", np.array([width, tokens], np.int64))], "global.columns")
         x = g.node("Transpose", [flat], "global.rows", perm=[1, 0])
         x = g.node("Add", [x, g.weight("global.position", array(tower.position))], "global.placed")
+        memory = hidden = None
+        if tower.memory_norm is not None:
+            memory, x = write_linear(g, tower.memory_norm, x, "global.memory"), "global.position"
+            hidden = g.constant("global.hidden_pairs", tower.hidden_pairs.cpu().numpy())
         for i, layer in enumerate(tower.layers):
-            x = write_tokens(g, layer, x, tokens, f"global.{i}")
+            x = write_tokens(g, layer, x, f"global.{i}", tokens, memory, hidden)
         x = write_linear(g, tower.last_norm, x, "global.norm")
         x = g.node("Transpose", [x], "global.columns_again", perm=[1, 0])
         shape = g.constant("global.square", np.array([1, width, side, side], np.int64))

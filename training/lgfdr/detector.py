@@ -65,7 +65,9 @@ class LgfdrDetector(nn.Module):
         channels, grid = self.pyramid.channels, self.pyramid.grid
         self.local = LocalTower(channels, knobs.local_width, knobs.local_depth) if knobs.has_local else None
         self.whole = (
-            GlobalTower(channels, grid, knobs.token_width, knobs.token_layers, knobs.token_heads, knobs.token_cells)
+            GlobalTower(
+                channels, grid, knobs.token_width, knobs.token_layers, knobs.token_heads, knobs.token_cells, knobs.token_blind
+            )
             if knobs.has_global
             else None
         )
@@ -109,9 +111,8 @@ class LgfdrDetector(nn.Module):
             found["fused"] = 0.5 * (local + whole) if self.gate is None else self.gate(local, whole)
         return found
 
-    def errors(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(N, C, g, g) features -> (N, g, g) error_st and error_ae, smoothed; zeros for a tower that is off."""
-        rebuilt = self.rebuild(features)
+    def errors(self, features: torch.Tensor, rebuilt: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features and what `rebuild` gave -> (N, g, g) error_st and error_ae, smoothed; zeros for a tower that is off."""
         structural = "fused" if self.knobs.maps == "fused" and "fused" in rebuilt else "local"
         st, ae = (self._error(features, rebuilt.get(name)) for name in (structural, "global"))
         return st, ae
@@ -128,7 +129,7 @@ class LgfdrDetector(nn.Module):
     def maps(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(N, 3, size, size) normalized pictures -> error_st and error_ae (N, g, g) and pooled features (N, C)."""
         features = self.features(x)
-        st, ae = self.errors(features)
+        st, ae = self.errors(features, self.rebuild(features))
         return st, ae, features.mean((2, 3))
 
     def head_distance(self, pooled: torch.Tensor) -> torch.Tensor:

@@ -39,10 +39,11 @@ def measure(
     parts, left, total = [], dict.fromkeys(("local", "global", "fused"), 0.0), 0.0
     for start in range(0, len(frames), _BATCH):
         features = detector.features(to_input(frames[start : start + _BATCH], device))
-        st, ae = detector.errors(features)
+        rebuilt = detector.rebuild(features)
+        st, ae = detector.errors(features, rebuilt)
         parts.append(tuple(t.to("cpu", torch.float64) for t in (st, ae, features.mean((2, 3)))))
-        for name, rebuilt in detector.rebuild(features).items():
-            left[name] += (features - rebuilt).square().sum().item()
+        for name, one in rebuilt.items():
+            left[name] += (features - one).square().sum().item()
         total += features.square().sum().item()
     columns = tuple(torch.cat(column).numpy() for column in zip(*parts, strict=True))
     return columns, {f"left_{name}": value / max(total, 1e-12) for name, value in left.items() if value}

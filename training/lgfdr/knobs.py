@@ -28,6 +28,8 @@ class LgfdrKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
         token_layers: Transformer layers.
         token_heads: Heads of their attention.
         token_cells: Side of the square of feature cells that becomes one token; it divides size / 4.
+        token_blind: How far around itself, in tokens, a token is not shown what it is to rebuild: 0 its own cells only, -1
+            nothing is hidden (plain self-attention).
         smooth_cells: Side of the mean filter over a map's cells, odd; 1 leaves maps as they are.
         noise: Alpha: the feature noise's deviation is alpha |f| / C at a cell with features f; 0 adds none.
         damage_share: Part of the pictures whose features are those of a painted part, while the target stays that of the
@@ -57,8 +59,9 @@ class LgfdrKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
     token_layers: int = 2
     token_heads: int = 4
     token_cells: int = 4
+    token_blind: int = 1
     smooth_cells: int = 3
-    noise: float = 20.0
+    noise: float = 12.0
     damage_share: float = 0.5
     damage_versions: int = 2
     cosine: float = 1.0
@@ -112,6 +115,10 @@ def check_knobs(knobs: LgfdrKnobs, size: int) -> LgfdrKnobs:
             "token_width", f"from 1 to 1024, a multiple of token_heads ({knobs.token_heads})",
         ),
         (2 <= knobs.token_cells <= grid // 2 and grid % knobs.token_cells == 0, "token_cells", f"a divisor of {grid}, 2 or more"),
+        (
+            knobs.token_cells < 1 or -1 <= knobs.token_blind <= grid // knobs.token_cells // 2 - 1,
+            "token_blind", "from -1 to less than half the tokens a side",
+        ),
         (1 <= knobs.smooth_cells <= 9 and knobs.smooth_cells % 2 == 1, "smooth_cells", "odd, from 1 to 9"),
         (0 <= knobs.noise <= 1000, "noise", "from 0 to 1000"),
         (0 <= knobs.damage_share <= 1, "damage_share", "from 0 to 1"),

@@ -26,7 +26,7 @@ def feature_noise(features: torch.Tensor, alpha: float, generator: torch.Generat
 
     Stated by the paper: noise is added to the features. Our reading is UniAD's law (You et al., NeurIPS 2022, section 3.3): each
     element of a cell's vector f gets a normal number of deviation alpha |f| / C. With channels of unit variance |f| is about
-    sqrt(C), so alpha = 20 at C = 400 is noise as large as the signal.
+    sqrt(C), so alpha = 12 at C = 160 is noise about as large as the signal.
 
     Args:
         features: (N, C, g, g) float32.
