@@ -14,6 +14,7 @@
 #   make gatecheck the gate check on the reference gate and on gates with a broken rule (mosquitto); writes docs/gatecheck.md
 #   make systemd  the shipped units under a real systemd in a container (root; 2 minutes); writes docs/systemd.md
 #   make gige     GigE Vision frames over loopback, counted and judged (Aravis; two minutes); writes docs/gige.md
+#   make lgfdr    what each part of LGFDR is worth: every variant, three seeds (hours); SETS="scenes/tray ..." names the data
 #   make products train, export and evaluate the belt's products (the shipped demo bundle is one of them)
 PYTHON ?= python3
 VENV ?= .venv
@@ -22,8 +23,10 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SECONDS_DEMO ?= 60
+SETS ?= products/scenes/tray
 
-.PHONY: demo test check bench products demo-bundle update-kills update-power-cuts update-switch update-bad-models update-mqtt fleet limits powercuts gatecheck systemd gige clean
+.PHONY: demo test check bench products demo-bundle update-kills update-power-cuts update-switch update-bad-models update-mqtt fleet \
+	limits powercuts gatecheck systemd gige lgfdr clean
 
 demo: $(VENV)/.demo
 	$(BIN)/onbelt demo --seconds $(SECONDS_DEMO)
@@ -60,6 +63,9 @@ systemd: $(VENV)/.train
 gige: $(VENV)/.train
 	tests/setup_system.sh
 	$(BIN)/python benchmarks/gige.py --report docs/gige.md
+
+lgfdr: $(VENV)/.train
+	$(BIN)/python benchmarks/lgfdr.py $(SETS) --out build/lgfdr $(LGFDR_ARGS)
 
 products: $(VENV)/.train
 	BIN=$(BIN) benchmarks/products.sh

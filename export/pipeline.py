@@ -24,14 +24,8 @@ from edge.bundle import format as layout
 from edge.bundle.manifest import BRANCHES, SCHEMA_VERSION, Limit, Manifest, Provenance
 from edge.errors import DataError
 from export.certificate import Certificate, agreement_of, certify
-from export.fuse.network import fuse
-from export.graph.builder import GraphBuilder
-from export.graph.detector import write_graph
 from export.pack import golden_members, write_bundle
-from export.quantize.covariance import collect_covariances
-from export.quantize.plan import make_scheme
-from export.quantize.ranges import collect_ranges
-from export.quantize.units import to_integer_units
+from export.passes import passes_of
 from export.run_graph import build_engine, score_all
 
 if TYPE_CHECKING:
@@ -103,20 +97,15 @@ def export_run(
         BundleError: the bundle would break the format.
     """
     began = time.monotonic()
-    network = fuse(run.detector)
-    float_graph = write_graph(network)
-    shipped = float_graph
+    passes = passes_of(run.detector)
+    float_graph = shipped = passes.float_graph()
     if request.precision == "int8":
         good = train[:: max(1, len(train) // RANGE_PICTURES)][:RANGE_PICTURES]
         damaged = np.stack([one.frame for one in damage_all(list(good), RANGE_PICTURES, seed=1)])
-        logger.info("measuring activation ranges on %d good and %d damaged pictures", len(good), len(damaged))
-        shown = np.concatenate([good, damaged])
-        units, seen = to_integer_units(network, collect_ranges(network, shown))
-        logger.info("measuring how the inputs of each convolution vary together, then rounding its weights")
-        scheme = make_scheme(units, seen, collect_covariances(units, shown), request.weight_levels)
-        shipped = write_graph(units, GraphBuilder(scheme))
+        logger.info("measuring activations on %d good and %d damaged pictures, then rounding weights", len(good), len(damaged))
+        shipped = passes.int8_graph(np.concatenate([good, damaged]), request.weight_levels)
 
-    size = network.size
+    size = run.config.size
     with build_engine(shipped, size, request.precision, "openvino") as engine:
         held_scores = score_all(engine, held_out, "scoring held-out good parts")
         limit = fit_limit(held_scores[:, 0], request.false_reject, request.confidence)

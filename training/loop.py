@@ -20,13 +20,28 @@ from training.calibrate import fit_detector
 from training.datasets import load_frames
 from training.errors import RunError, TeacherFileError
 from training.features import teacher_statistics
+from training.lgfdr.detector import LgfdrDetector
+from training.lgfdr.fit import fit_lgfdr, warnings_of
+from training.lgfdr.knobs import LgfdrKnobs
+from training.lgfdr.pyramid import load_pyramid
+from training.lgfdr.trainer import LgfdrTrainer, assemble_detector
 from training.networks.detector import Detector, HeadInput
 from training.progress import Progress
 from training.recipe import FastKnobs, RunConfig
-from training.run import CHECKPOINT_NAME, LOG_NAME, RECORD_NAME, Run, RunRecord, package_versions, save_run, source_commit
+from training.run import (
+    CHECKPOINT_NAME,
+    LOG_NAME,
+    RECORD_NAME,
+    AnyDetector,
+    Run,
+    RunRecord,
+    package_versions,
+    save_run,
+    source_commit,
+)
 from training.split import shaping_count
 from training.teacher.pictures import PicturePool, find_pictures, read_photograph
-from training.teacher.store import hash_file, load_teacher
+from training.teacher.store import TeacherInfo, hash_file, load_teacher
 from training.trainers import FastTrainer, PaperTrainer, Trainer
 
 if TYPE_CHECKING:
@@ -57,7 +72,7 @@ class TrainRequest:
     Attributes:
         dataset: Train and validation pictures.
         config: Model, size, seed and recipe.
-        teacher: The teacher file.
+        teacher: The teacher file; a model without a teacher does not look at it.
         out: The run's folder.
         natural: Folder of photographs that fill painted damage and feed the penalty; None for generated pictures alone.
         device: Where to work.
@@ -122,18 +137,39 @@ def make_detector(config: RunConfig, teacher_path: Path, frames: NDArray[np.uint
     return detector
 
 
+def _origin(request: TrainRequest) -> tuple[TeacherInfo | None, str]:
+    """Where the pretrained features come from: what is known of the teacher, if there is one, and the hash that names them."""
+    knobs = request.config.knobs
+    if isinstance(knobs, LgfdrKnobs):
+        return None, load_pyramid(knobs.backbone, request.config.size)[1]
+    return load_teacher(request.teacher)[1], hash_file(request.teacher)
+
+
+def _prepare(
+    request: TrainRequest, frames: NDArray[np.uint8], natural: Callable[[np.random.Generator], NDArray[np.uint8]]
+) -> tuple[AnyDetector, Trainer]:
+    """An untrained detector with what it needs before the first step, and the recipe that trains it."""
+    config, device = request.config, request.device
+    if isinstance(config.knobs, LgfdrKnobs):
+        towers = assemble_detector(config.knobs, config.size, config.seed, frames, device)
+        return towers, LgfdrTrainer(config.knobs, config.seed, towers, frames, natural, device)
+    detector = make_detector(config, request.teacher, frames, device)
+    make_trainer = FastTrainer if isinstance(config.knobs, FastKnobs) else PaperTrainer
+    return detector, make_trainer(config, detector, frames, natural, device)
+
+
 def _save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     temporary = path.with_suffix(".writing")
     torch.save(state, temporary)
     temporary.replace(path)
 
 
-def _identity(request: TrainRequest) -> dict[str, str]:
+def _identity(request: TrainRequest, teacher_sha256: str) -> dict[str, str]:
     """What a checkpoint must agree on with the request that resumes it."""
     return {
         "config": msgspec.json.encode(request.config).decode(),
         "data_sha256": request.dataset.data_sha256,
-        "teacher_sha256": hash_file(request.teacher),
+        "teacher_sha256": teacher_sha256,
     }
 
 
@@ -181,16 +217,18 @@ def _drive(
     return before_s + time.monotonic() - start, last
 
 
-def _warnings(request: TrainRequest, figures: dict[str, float]) -> list[str]:
+def _warnings(request: TrainRequest, detector: AnyDetector, figures: dict[str, float]) -> list[str]:
     """What the user must know before trusting the run."""
     found = []
+    if isinstance(detector, LgfdrDetector):
+        found += warnings_of(detector, figures)
     dfsc = request.config.dfsc
     if dfsc is not None and dfsc.weight > 0 and figures["hinge_active_most"] == 0:
         found.append(
             f"the DFSC constraint never acted: no novel element came below the margin ({dfsc.margin} "
             f"{'x tau' if dfsc.margin_of_tau else 'absolute'}), so this is plain EfficientAD; raise the margin or start earlier"
         )
-    if figures["ae_weight"] < 1:
+    if not isinstance(detector, LgfdrDetector) and figures["ae_weight"] < 1:
         found.append(
             f"the auto-encoder leaves {figures['validation_d_ta']:.2f} of the teacher's variance on held-out parts unexplained, "
             f"so its map counts {figures['ae_weight']:.2f} only: logical defects may be missed; train more steps"
@@ -215,26 +253,29 @@ def train(request: TrainRequest) -> Run:
     if (out / CHECKPOINT_NAME).exists() and not request.resume:
         raise RunError(f"{out} holds an unfinished run; go on with --resume, or remove it")
     out.mkdir(parents=True, exist_ok=True)
-    identity = _identity(request)
+    origin, origin_sha256 = _origin(request)
+    identity = _identity(request, origin_sha256)
     frames, held_out = load_frames(dataset.train, config.size), load_frames(dataset.validation, config.size)
     natural, natural_said = _natural_pictures(request)
     logger.info("%d parts to train on, %d held out, natural pictures: %s", len(frames), len(held_out), natural_said)
     prepared = time.monotonic()
-    detector = make_detector(config, request.teacher, frames, request.device)
-    make_trainer = FastTrainer if isinstance(config.knobs, FastKnobs) else PaperTrainer
-    trainer: Trainer = make_trainer(config, detector, frames, natural, request.device)
+    detector, trainer = _prepare(request, frames, natural)
     before_s, seen = _restore(request, trainer, identity) if request.resume else (0.0, {})
     before_s += time.monotonic() - prepared
     wall_s, figures = _drive(request, trainer, identity, before_s, seen)
     fitting = time.monotonic()
     trainer.finish()
-    figures |= fit_detector(detector, frames, held_out[: shaping_count(len(held_out))], request.device)
+    shaping = held_out[: shaping_count(len(held_out))]
+    if isinstance(detector, LgfdrDetector):
+        figures |= fit_lgfdr(detector, frames, shaping, request.device)
+    else:
+        figures |= fit_detector(detector, frames, shaping, request.device)
     record = RunRecord(
         config=config, product=dataset.name, data_sha256=identity["data_sha256"], split=dataset.split,
         pictures={"train": len(frames), "validation": len(held_out)},
-        teacher=load_teacher(request.teacher)[1], teacher_sha256=identity["teacher_sha256"], natural=natural_said,
+        teacher=origin, teacher_sha256=identity["teacher_sha256"], natural=natural_said,
         steps=trainer.step_number, wall_s=round(wall_s + time.monotonic() - fitting, 1), figures=figures,
-        warnings=_warnings(request, figures), packages=package_versions(), commit=source_commit(),
+        warnings=_warnings(request, detector, figures), packages=package_versions(), commit=source_commit(),
         created_utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )  # fmt: skip
     for warning in record.warnings:

@@ -25,6 +25,7 @@ from typing import Union
 import msgspec
 
 from training.errors import RecipeError
+from training.lgfdr.knobs import LgfdrKnobs, check_knobs
 from training.losses import DfscKnobs
 from training.networks.autoencoder import MAX_SIDE_PX, MIN_SIDE_PX, SIDE_STEP_PX
 from training.networks.pdn import TEACHER_CHANNELS, PdnSize
@@ -39,6 +40,10 @@ MODELS: dict[str, tuple[PdnSize, bool]] = {
     "dfsc-efficientad-m": (PdnSize.MEDIUM, True),
 }
 """Name on the command line -> (size of the patch description networks, whether DFSC acts)."""
+
+
+LGFDR = "lgfdr"
+"""The detector beside the family above: its recipe says what it is made of (`training.lgfdr`)."""
 
 
 class FastKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="fast", tag_field="recipe"):
@@ -107,14 +112,14 @@ class PaperKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="p
     hard_quantile: float = 0.999
 
 
-Knobs = Union[FastKnobs, PaperKnobs]  # noqa: UP007 msgspec resolves annotations on Python 3.10
+Knobs = Union[FastKnobs, PaperKnobs, LgfdrKnobs]  # noqa: UP007 msgspec resolves annotations on Python 3.10
 
 
 class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a run is asked for.
 
     Attributes:
-        model: Name in `MODELS`.
+        model: Name in `MODELS`, or `LGFDR`.
         size: Side of the picture in pixels.
         seed: Seed of everything that is drawn.
         knobs: The recipe.
@@ -138,27 +143,40 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def make_config(
-    model: str, *, size: int = 256, seed: int = 0, recipe: str = "fast", steps: int | None = None, dfsc: DfscKnobs | None = None
+    model: str,
+    *,
+    size: int = 256,
+    seed: int = 0,
+    recipe: str = "fast",
+    steps: int | None = None,
+    dfsc: DfscKnobs | None = None,
+    lgfdr: LgfdrKnobs | None = None,
 ) -> RunConfig:
     """Checks and completes what the user asked for.
 
     Args:
-        model: Name in `MODELS`.
+        model: Name in `MODELS`, or `LGFDR`.
         size: Side of the picture in pixels.
         seed: Seed of everything that is drawn.
-        recipe: "fast" or "paper".
+        recipe: "fast" or "paper"; LGFDR has one recipe, its knobs, and takes "fast".
         steps: Steps of the student (fast; the auto-encoder's keep their ratio) or in all (paper); None for the recipe's own.
         dfsc: The constraint's knobs; None for their defaults.
+        lgfdr: LGFDR's knobs; None for their defaults.
 
     Raises:
         RecipeError: A value is out of its range.
     """
-    if model not in MODELS:
-        raise RecipeError(f"unknown model {model!r}: expected one of {', '.join(MODELS)}")
+    if model not in {*MODELS, LGFDR}:
+        raise RecipeError(f"unknown model {model!r}: expected one of {', '.join([*MODELS, LGFDR])}")
     if size % SIDE_STEP_PX or not MIN_SIDE_PX <= size <= MAX_SIDE_PX:
         raise RecipeError(f"expected a size from {MIN_SIDE_PX} to {MAX_SIDE_PX} px, a multiple of {SIDE_STEP_PX}; got {size}")
     if steps is not None and steps < 1:
         raise RecipeError(f"expected at least 1 step, got {steps}")
+    if model == LGFDR:
+        if recipe != "fast":
+            raise RecipeError(f"{LGFDR} has one recipe of its own: expected --recipe fast, got {recipe}")
+        towers = lgfdr or LgfdrKnobs()
+        return RunConfig(model, size, seed, check_knobs(msgspec.structs.replace(towers, steps=steps or towers.steps), size), None)
     knobs: Knobs
     if recipe == "fast":
         knobs = FastKnobs()

@@ -15,13 +15,15 @@ import platform
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
 import msgspec
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from training.errors import RunError
+from training.lgfdr.detector import LgfdrDetector
+from training.lgfdr.knobs import LgfdrKnobs
 from training.networks.detector import Detector, HeadInput
 from training.recipe import RunConfig  # noqa: TC001 msgspec evaluates the annotations of RunRecord when it decodes
 from training.teacher.store import TeacherInfo, write_atomically
@@ -38,6 +40,10 @@ CHECKPOINT_NAME = "checkpoint.pt"
 _RECORDED_PACKAGES = ("onbelt", "torch", "numpy", "pillow", "safetensors")
 
 
+AnyDetector = Union[Detector, LgfdrDetector]  # noqa: UP007 evaluated on Python 3.10
+"""What a run holds; both give scores and maps of a frame under one contract."""
+
+
 class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What `run.json` holds.
 
@@ -48,8 +54,8 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         data_sha256: Hash over the names and bytes of all pictures trained and fitted on.
         split: How the validation pictures came about.
         pictures: How many were trained on, and how many limits and quantiles were fitted on.
-        teacher: Where the teacher came from.
-        teacher_sha256: Hash of the teacher file.
+        teacher: Where the teacher came from; None for a model without one, whose pretrained features the recipe names.
+        teacher_sha256: Hash of the teacher file, or of the pretrained features' weights.
         natural: Which pictures of other things painted damage and penalty used.
         steps: Steps done.
         wall_s: Seconds the run took, interruptions left out.
@@ -65,7 +71,7 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data_sha256: str
     split: str
     pictures: dict[str, int]
-    teacher: TeacherInfo
+    teacher: TeacherInfo | None
     teacher_sha256: str
     natural: str
     steps: int
@@ -90,7 +96,7 @@ class Run:
 
     path: Path
     record: RunRecord
-    detector: Detector
+    detector: AnyDetector
 
     @property
     def config(self) -> RunConfig:
@@ -130,7 +136,14 @@ def source_commit() -> str:
     return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
-def save_run(path: Path, record: RunRecord, detector: Detector) -> None:
+def empty_detector(config: RunConfig) -> AnyDetector:
+    """The detector a configuration describes, before any weights are put into it."""
+    if isinstance(config.knobs, LgfdrKnobs):
+        return LgfdrDetector(config.knobs, config.size)
+    return Detector(config.pdn, config.size, HeadInput(config.head_input), config.map_directions)
+
+
+def save_run(path: Path, record: RunRecord, detector: AnyDetector) -> None:
     """Writes weights, then the record: a folder with a `run.json` is a whole run."""
     tensors: dict[str, torch.Tensor] = {
         # contiguous: the networks work channels-last, the file is in the plain order of (out, in, height, width)
@@ -166,7 +179,7 @@ def load_run(path: Path) -> Run:
             )
         record = msgspec.json.decode(record_path.read_bytes(), type=RunRecord)
         config = record.config
-        detector = Detector(config.pdn, config.size, HeadInput(config.head_input), config.map_directions)
+        detector = empty_detector(config)
         detector.load_state_dict(load(weights_path.read_bytes()))
     except FileNotFoundError as exc:
         raise RunError(f"{path}: {weights_path.name} is missing; copy the whole folder, or train again") from exc

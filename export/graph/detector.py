@@ -10,7 +10,7 @@ written in float), behind every pooling, and the stacked hidden maps. None behin
 """
 
 import numpy as np
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, TensorProto
 
 from edge.engine.base import INPUT_NAME
 from export.fuse.crop import seen_side
@@ -20,7 +20,7 @@ from export.fuse.maps import MapScale
 from export.fuse.network import FusedAutoencoder, FusedNetwork
 from export.fuse.normalization import PIXEL_OFFSET
 from export.graph.builder import GraphBuilder
-from training.networks.detector import QUIET_Z
+from export.graph.contract import finish_detector, write_scores
 
 INPUT_POINT = "input"
 ST_DIFFERENCE, AE_DIFFERENCE, POOLED = "st.difference", "ae.difference", "head.pooled"
@@ -58,17 +58,8 @@ def write_graph(network: FusedNetwork, g: GraphBuilder | None = None, *, taps: b
         apart = g.node("Sub", [mine, other], AE_DIFFERENCE)
     map_ae = _map(g, apart, network.map_ae, "ae")
     distance = _head(g, h_t if network.head.branch == "teacher" else h_s, network, cells)
-    _scores(g, map_st, map_ae, distance, network)
-    return g.finish(
-        "detector",
-        [helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, [1, size, size, 3])],
-        [
-            helper.make_tensor_value_info("scores", TensorProto.FLOAT, [4]),
-            helper.make_tensor_value_info("map_st", TensorProto.FLOAT, [cells, cells]),
-            helper.make_tensor_value_info("map_ae", TensorProto.FLOAT, [cells, cells]),
-        ],
-        taps=taps,
-    )
+    write_scores(g, map_st, map_ae, distance, network.fusion)
+    return finish_detector(g, size, cells, taps=taps)
 
 
 def _cropped(g: GraphBuilder, x: str, side: int) -> str:
@@ -183,27 +174,3 @@ def _head(g: GraphBuilder, hidden: str, network: FusedNetwork, cells: int) -> st
     distance = g.node("Sqrt", [g.node("Relu", [square], "head.square_positive")], "head.distance")
     shifted = g.node("Sub", [distance, g.constant("head.center", np.array([head.center], np.float32))], "head.shifted")
     return g.node("Div", [shifted, g.constant("head.scale", np.array([head.scale], np.float32))], "head.z")
-
-
-def _scores(g: GraphBuilder, map_st: str, map_ae: str, z_global: str, network: FusedNetwork) -> None:
-    """Fuse as `training.networks.detector.Fusion` says."""
-    one = g.constant("scores.one", np.array([1], np.int64))
-    k, quiet = network.fusion.astype(np.float32), np.float32(QUIET_Z)
-    branches = []
-    for name, value in (("st", map_st), ("ae", map_ae)):
-        branches.append(
-            g.node("Reshape", [g.node("ReduceMax", [value], f"scores.{name}_peak", keepdims=0), one], f"scores.{name}")
-        )
-    st, ae = branches
-    terms = []
-    for name, value, center, scale, weight in (
-        ("st", st, k[0] + quiet * k[1], k[1], k[2]),
-        ("ae", ae, k[3] + quiet * k[4], k[4], k[5]),
-        ("global", z_global, quiet, np.float32(1), k[6]),
-    ):
-        apart = g.node("Sub", [value, g.constant(f"fusion.{name}.center", np.float32(center))], f"fusion.{name}.shifted")
-        z = g.node("Div", [apart, g.constant(f"fusion.{name}.scale", np.float32(scale))], f"fusion.{name}.z")
-        soft = g.node("Softplus", [z], f"fusion.{name}.soft")
-        terms.append(g.node("Mul", [soft, g.constant(f"fusion.{name}.weight", np.float32(weight))], f"fusion.{name}"))
-    raw = g.node("Add", [g.node("Add", terms[:2], "fusion.maps"), terms[2]], "fusion.raw")
-    g.node("Concat", [raw, st, ae, z_global], "scores", axis=0)

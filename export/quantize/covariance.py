@@ -4,11 +4,13 @@ The patches that a convolution multiplies are taken from random places of the fl
 pictures. Wide convolutions are split into groups of channels, so that no matrix is larger than 2304 x 2304.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from onnx import ModelProto
 
 from export.fuse.layers import Conv
 from export.fuse.network import FusedNetwork
@@ -70,13 +72,32 @@ def collect_covariances(network: FusedNetwork, frames: NDArray[np.uint8], seed: 
         By name of the convolution, groups of input channels in order.
     """
     builder = GraphBuilder()
-    session = open_session(write_graph(network, builder, taps=True))
-    convs = quantized_convs(network)
+    model = write_graph(network, builder, taps=True)
+    return measure_covariances(model, builder.points, quantized_convs(network), frames, seed)
+
+
+def measure_covariances(
+    model: ModelProto,
+    tensors: Mapping[str, str],
+    convs: Mapping[str, tuple[str, Conv]],
+    frames: NDArray[np.uint8],
+    seed: int = 0,
+) -> dict[str, tuple[Covariance, ...]]:
+    """Measure the covariances at the inputs of convolutions of a float graph with taps.
+
+    Args:
+        model: the graph.
+        tensors: activation point -> tensor that carries it, among the graph's outputs.
+        convs: name -> (activation point it reads, weights).
+        frames: (N, size, size, 3) uint8, good and damaged.
+        seed: of the places.
+    """
+    session = open_session(model)
     sums = {name: _groups(conv) for name, (_, conv) in convs.items()}
     rng = np.random.default_rng(seed)
     count = -(-SAMPLES // len(frames))
     taken = count * len(frames)
-    points = {point: builder.points[point] for point, _ in convs.values()}
+    points = {point: tensors[point] for point, _ in convs.values()}
     for frame in frames:
         values = dict(zip(points, run_frame(session, list(points.values()), frame), strict=True))
         for name, (point, conv) in convs.items():

@@ -49,11 +49,25 @@ def collect_ranges(network: FusedNetwork, frames: NDArray[np.uint8]) -> dict[str
     Raises:
         ValueError: no frames.
     """
+    builder = GraphBuilder()
+    return watch_points(write_graph(network, builder, taps=True), builder.points, frames)
+
+
+def watch_points(model: ModelProto, points: Mapping[str, str], frames: NDArray[np.uint8]) -> dict[str, Activation]:
+    """Run a float graph with taps and watch its activation points.
+
+    Args:
+        model: the graph.
+        points: activation point -> tensor that carries it, among the graph's outputs.
+        frames: (N, size, size, 3) uint8, good and damaged.
+
+    Raises:
+        ValueError: no frames.
+    """
     if not len(frames):
         raise ValueError("expected pictures to measure activation ranges on, got none")
-    builder = GraphBuilder()
-    session = open_session(write_graph(network, builder, taps=True))
-    tensors = list(dict.fromkeys(builder.points.values()))
+    session = open_session(model)
+    tensors = list(dict.fromkeys(points.values()))
     seen = dict.fromkeys(tensors, (0.0, np.zeros(1), np.zeros(1)))
     for frame in frames:
         for name, value in zip(tensors, run_frame(session, tensors, frame), strict=True):
@@ -62,7 +76,7 @@ def collect_ranges(network: FusedNetwork, frames: NDArray[np.uint8]) -> dict[str
             mean, square = channels.mean(axis=1, dtype=np.float64), np.square(channels).mean(axis=1, dtype=np.float64)
             seen[name] = max(peak, float(np.abs(channels).max())), first + mean, second + square
     activations = {}
-    for point, name in builder.points.items():
+    for point, name in points.items():
         peak, first, second = seen[name]
         mean = first / len(frames)
         activations[point] = Activation(peak, mean, np.maximum(second / len(frames) - mean**2, 0.0))

@@ -4,7 +4,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from scipy import ndimage
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from edge.anomaly_map import to_picture
 from training.metrics import PixelCounts, count_pixels, threshold_edges
@@ -86,7 +86,7 @@ def test_areas_follow_the_definition_when_every_score_has_its_bin(seed, distinct
 
 
 @pytest.mark.parametrize("distinct", [3, 40, 4000])
-def test_pixel_auroc_agrees_with_scikit_learn(distinct):
+def test_pixel_auroc_and_ap_agree_with_scikit_learn(distinct):
     pictures = made_up_pictures(11, distinct)
     counts = add_up(pictures, threshold_edges(scores for scores, _ in pictures))
     flat = np.concatenate([scores.ravel() for scores, _ in pictures])
@@ -94,6 +94,7 @@ def test_pixel_auroc_agrees_with_scikit_learn(distinct):
         [np.logical_or.reduce([m for m, _ in d]).ravel() if d else np.zeros(s.size, bool) for s, d in pictures]
     )
     assert counts.auroc() == pytest.approx(roc_auc_score(truth, flat), abs=1e-12)
+    assert counts.average_precision() == pytest.approx(average_precision_score(truth, flat), abs=1e-12)
 
 
 def test_bins_chosen_from_small_maps_keep_the_measures():
@@ -110,6 +111,7 @@ def test_bins_chosen_from_small_maps_keep_the_measures():
     exact = add_up(pictures, threshold_edges([s for s, _ in pictures], bins=10**7))
     assert counts.negative.size <= 8192 < exact.negative.size
     assert counts.auroc_resolution() < 1e-4
+    assert 0 <= exact.average_precision() - counts.average_precision() < 0.002
     assert counts.auroc() == pytest.approx(exact.auroc(), rel=0, abs=counts.auroc_resolution())
     for limit in (0.05, 0.3):
         assert counts.au_pro(limit) == pytest.approx(exact.au_pro(limit), abs=5e-4)

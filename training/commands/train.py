@@ -2,6 +2,7 @@
 
 onbelt train data/bottle --model dfsc-efficientad-s --out runs/bottle --size 128
 onbelt train data/bottle --model efficientad-s --out runs/tiny --size 128 --steps 4
+onbelt train data/bottle --model lgfdr --out runs/bottle-lgfdr --size 128 --lgfdr gate=mean --lgfdr noise=10
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-MODEL_NAMES = ("efficientad-s", "efficientad-m", "dfsc-efficientad-s", "dfsc-efficientad-m")
+MODEL_NAMES = ("efficientad-s", "efficientad-m", "dfsc-efficientad-s", "dfsc-efficientad-m", "lgfdr")
 
 
 def _size(text: str) -> int:
@@ -70,6 +71,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     dfsc.add_argument("--dfsc-absolute", action="store_true", help="the margin is a squared difference, not a multiple of tau")
     dfsc.add_argument("--dfsc-by-position", action="store_true", help="split grid positions instead of single elements")
 
+    parser.add_argument(
+        "--lgfdr",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a knob of --model lgfdr, may be given more than once: towers=both|local|global, gate=srh|mean|se|eca|simam, "
+        "maps=fused|towers, noise=20, damage_share=0.5 and others (docs/lgfdr.md)",
+    )
+
 
 def run(args: argparse.Namespace) -> int:
     """Trains and returns the exit status; errors and interruptions are raised for the command line to tell."""
@@ -78,9 +88,10 @@ def run(args: argparse.Namespace) -> int:
 
     from training.datasets import open_dataset
     from training.errors import RecipeError
+    from training.lgfdr.knobs import LgfdrKnobs, with_changes
     from training.loop import TrainRequest, train
     from training.losses import DfscKnobs
-    from training.recipe import make_config
+    from training.recipe import LGFDR, make_config
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -92,7 +103,12 @@ def run(args: argparse.Namespace) -> int:
     if chosen and not args.model.startswith("dfsc-"):
         raise RecipeError(f"--dfsc-* options act on models named dfsc-*; got --model {args.model}")
     dfsc = msgspec.structs.replace(DfscKnobs(), **chosen)
-    config = make_config(args.model, size=args.size, seed=args.seed, recipe=args.recipe, steps=args.steps, dfsc=dfsc)
+    if args.lgfdr and args.model != LGFDR:
+        raise RecipeError(f"--lgfdr acts on --model {LGFDR}; got --model {args.model}")
+    config = make_config(
+        args.model, size=args.size, seed=args.seed, recipe=args.recipe, steps=args.steps, dfsc=dfsc,
+        lgfdr=with_changes(LgfdrKnobs(), args.lgfdr),
+    )  # fmt: skip
     config = msgspec.structs.replace(config, head_input=args.head)
     request = TrainRequest(
         open_dataset(args.data, args.seed),

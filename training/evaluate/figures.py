@@ -31,12 +31,14 @@ class PixelFigures:
 
     Attributes:
         pictures: pictures counted, good ones and those with masks.
-        auroc: pixel AUROC. au_pro: area under the per-region overlap by limit on the false positive rate. au_spro: likewise with
-            the data set's saturation thresholds.
+        auroc: pixel AUROC. ap: pixel average precision.
+        au_pro: area under the per-region overlap by limit on the false positive rate. au_spro: likewise with the data set's
+            saturation thresholds.
     """
 
     pictures: int
     auroc: float | None
+    ap: float | None
     au_pro: dict[float, float | None]
     au_spro: dict[float, float | None]
 
@@ -224,6 +226,7 @@ def _pixel_figures(counted: list[PixelCounts]) -> PixelFigures | None:
     return PixelFigures(
         pictures=len(counted),
         auroc=total.auroc(),
+        ap=total.average_precision(),
         au_pro={limit: total.au_pro(limit) for limit in LIMITS},
         au_spro={limit: total.au_spro(limit) for limit in LIMITS},
     )

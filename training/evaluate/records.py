@@ -71,6 +71,7 @@ def _figures_json(figures: Figures) -> dict[str, Any]:
         "miss_interval": list(figures.miss_interval),
         "pixel_images": 0 if pixels is None else pixels.pictures,
         "pixel_auroc": None if pixels is None else pixels.auroc,
+        "pixel_ap": None if pixels is None else pixels.ap,
         **{f"au_pro_{limit:g}": None if pixels is None else pixels.au_pro[limit] for limit in LIMITS},
         **{f"au_spro_{limit:g}": None if pixels is None else pixels.au_spro[limit] for limit in LIMITS},
     }

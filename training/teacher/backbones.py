@@ -99,6 +99,11 @@ class EfficientNetLite2:
         self._net = net.eval().requires_grad_(requires_grad=False).to(device)
         self._net._blocks = self._net._blocks[: self._last_block + 1]  # noqa: SLF001 the package has no public way in
 
+    @property
+    def network(self) -> Any:
+        """The package's network up to the last block used, frozen: `training.lgfdr.pyramid` reads its layers."""
+        return self._net
+
     @torch.no_grad()
     def __call__(self, x: torch.Tensor) -> list[torch.Tensor]:
         """See `Backbone`."""

@@ -1,0 +1,175 @@
+"""What each part of LGFDR is worth: every variant trained and evaluated on the same pictures, and a table of it for the docs.
+
+    python benchmarks/lgfdr.py scenes/tray data/commutator --out build/lgfdr --seeds 0 1 2
+    python benchmarks/lgfdr.py scenes/tray --out build/lgfdr --variants full no-noise --steps 60 --train 40
+
+One line of OUT/results.jsonl a variant, seed and data set; what is there already is not run again, so a stopped run goes on.
+Figures are those of the float network in torch; milliseconds are the float graph's on OpenVINO, all variants interleaved after
+the training. Each set is trained on its own good parts, test pictures are only ever judged.
+"""
+
+import argparse
+import dataclasses
+import json
+import logging
+import statistics
+import sys
+import time
+from contextlib import ExitStack
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edge.engine.machine import this_machine
+from export.passes import passes_of
+from export.run_graph import build_engine
+from training.datasets import open_dataset
+from training.evaluate import evaluate, to_json
+from training.lgfdr.knobs import LgfdrKnobs, with_changes
+from training.loop import TrainRequest, train
+from training.recipe import LGFDR, make_config
+from training.run import RECORD_NAME, load_run
+
+VARIANTS: dict[str, list[str]] = {
+    "full": [],
+    "local only": ["towers=local"],
+    "global only": ["towers=global"],
+    "both, mean instead of the head": ["gate=mean"],
+    "SE gate": ["gate=se"],
+    "ECA gate": ["gate=eca"],
+    "SimAM gate": ["gate=simam"],
+    "no noise": ["noise=0"],
+    "noise 3": ["noise=3"],
+    "noise 6": ["noise=6"],
+    "noise 24": ["noise=24"],
+    "no painted damage": ["damage_share=0"],
+    "neither noise nor damage": ["noise=0", "damage_share=0"],
+    "global tower sees itself": ["token_blind=-1"],
+    "no cosine": ["cosine=0"],
+    "map_st of the local tower": ["maps=towers"],
+    "without the pooled head": ["pooled_head=false"],
+}
+"""Label -> knobs that differ from the default."""
+
+COLUMNS = ("image", "logical", "structural", "pixel_auroc", "pixel_ap", "au_pro")
+ROUNDS, BLOCK = 6, 8
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sets", nargs="+", type=Path, metavar="DATA", help="data sets with test pictures")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of runs, results.jsonl and table.md")
+    parser.add_argument(
+        "--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="NAME", help="default: all"
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="S", help="default: 0 1 2")
+    parser.add_argument("--size", type=int, default=128, metavar="PX", help="side of the pictures (default: %(default)s)")
+    parser.add_argument("--steps", type=int, metavar="N", help="steps of each run (default: the recipe's)")
+    parser.add_argument("--train", type=int, metavar="N", help="train on the first N good parts only (default: all)")
+    parser.add_argument(
+        "--natural", type=Path, metavar="DIR", help="photographs for painted damage (default: generated pictures)"
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
+    return parser.parse_args(argv)
+
+
+def run_one(args: argparse.Namespace, data: Path, variant: str, seed: int) -> dict[str, Any]:
+    """Train one variant where it is not trained yet, and evaluate it."""
+    knobs = with_changes(LgfdrKnobs(), VARIANTS[variant])
+    config = make_config(LGFDR, size=args.size, seed=seed, steps=args.steps, lgfdr=knobs)
+    out = args.out / "runs" / f"{data.name}-{variant.replace(' ', '_').replace(',', '')}-{seed}"
+    if not (out / RECORD_NAME).exists():
+        dataset = open_dataset(data)
+        if args.train:
+            dataset = dataclasses.replace(dataset, train=dataset.train[: args.train])
+        resume = (out / "checkpoint.pt").exists()
+        train(TrainRequest(dataset, config, Path(), out, args.natural, torch.device("cpu"), resume=resume))
+    record = load_run(out).record
+    found = to_json(evaluate(out, data))
+    kinds = {kind: found["by_type"].get(f"{kind}_anomalies", {}).get("image_auroc") for kind in ("logical", "structural")}
+    figures = {"image": found["image_auroc"], **kinds, "au_pro": found["au_pro_0.3"]}
+    figures |= {name: found[name] for name in ("pixel_auroc", "pixel_ap")}
+    return {
+        "data": data.name, "variant": variant, "seed": seed, "steps": record.steps, "wall_s": record.wall_s,
+        "left": {name: round(value, 4) for name, value in record.figures.items() if name.startswith("left_")},
+        "cause": found["cause"] and found["cause"]["accuracy"], **figures, "run": str(out.relative_to(args.out)),
+    }  # fmt: skip
+
+
+def latencies(args: argparse.Namespace, rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Median milliseconds of the float graph of each variant, interleaved."""
+    chosen = {row["variant"]: args.out / row["run"] for row in rows}
+    frame = np.random.default_rng(0).integers(0, 256, (args.size, args.size, 3), dtype=np.uint8)
+    times: dict[str, list[float]] = {variant: [] for variant in chosen}
+    with ExitStack() as stack:
+        engines = {
+            variant: stack.enter_context(
+                build_engine(passes_of(load_run(run).detector).float_graph(), args.size, "fp32", "openvino", args.threads)
+            )
+            for variant, run in chosen.items()
+        }
+        for _ in range(ROUNDS):
+            for variant, engine in engines.items():
+                engine.infer(frame)  # caches still belong to the engine before
+                for _ in range(BLOCK):
+                    began = time.perf_counter_ns()
+                    engine.infer(frame)
+                    times[variant].append((time.perf_counter_ns() - began) / 1e6)
+    return {variant: statistics.median(values) for variant, values in times.items()}
+
+
+def table(rows: list[dict[str, Any]], milliseconds: dict[str, float]) -> str:
+    """Markdown: mean over the seeds, and the largest distance of a seed from it."""
+    lines = []
+    for data in dict.fromkeys(row["data"] for row in rows):
+        mine = [row for row in rows if row["data"] == data]
+        columns = [name for name in COLUMNS if any(row[name] is not None for row in mine)]
+        titles = [
+            name.replace("_", " ").replace("au pro", "AU-PRO").replace("auroc", "AUROC").replace(" ap", " AP") for name in columns
+        ]
+        lines += [f"### {data}", "", f"| variant | seeds | {' | '.join(titles)} | ms |", "|---" * (len(columns) + 3) + "|"]
+        for variant in dict.fromkeys(row["variant"] for row in mine):
+            some = [row for row in mine if row["variant"] == variant]
+            cells = []
+            for name in columns:
+                values = [row[name] for row in some if row[name] is not None]
+                mean = statistics.fmean(values)
+                spread = max(abs(value - mean) for value in values)
+                cells.append(f"{mean:.3f}" + (f" ±{spread:.3f}" if len(values) > 1 else ""))
+            ms = milliseconds.get(variant)
+            lines.append(f"| {variant} | {len(some)} | {' | '.join(cells)} | {'' if ms is None else f'{ms:.1f}'} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    args.out.mkdir(parents=True, exist_ok=True)
+    results = args.out / "results.jsonl"
+    rows = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    known = {(row["data"], row["variant"], row["seed"]) for row in rows}
+    # Seed by seed and set by set: what is there after any time is a whole comparison.
+    wanted = [(data, variant, seed) for seed in args.seeds for data in args.sets for variant in args.variants]
+    for number, (data, variant, seed) in enumerate(wanted, start=1):
+        if (data.name, variant, seed) in known:
+            continue
+        print(f"{number} of {len(wanted)}: {data.name}, {variant}, seed {seed}", file=sys.stderr, flush=True)
+        rows.append(run_one(args, data, variant, seed))
+        with results.open("a") as stream:
+            stream.write(json.dumps(rows[-1]) + "\n")
+    shown = [row for row in rows if row["variant"] in args.variants]
+    text = table(shown, latencies(args, shown))
+    head = f"{datetime.now(timezone.utc):%Y-%m-%d}, {this_machine()}, {args.size} px\n\n"
+    (args.out / "table.md").write_text(head + text)
+    print(head + text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

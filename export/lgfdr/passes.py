@@ -1,0 +1,52 @@
+"""LGFDR's graphs: float, and INT8 where a convolution bears it.
+
+Every quantized activation is symmetric without a shift: most convolutions pad, and padding must stay zero. Features are compared
+with what is rebuilt of them, so the pyramid's own rounding, which is in both, counts less than its size; the pooled head listens
+to it directly.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from export.graph.builder import GraphBuilder
+from export.lgfdr.graph import LgfdrWriter
+from export.quantize.covariance import measure_covariances
+from export.quantize.ranges import reach, watch_points
+from export.quantize.scheme import HIGHEST, Point, Scheme
+
+if TYPE_CHECKING:
+    from training.lgfdr.detector import LgfdrDetector
+
+
+@dataclass(frozen=True, slots=True)
+class LgfdrPasses:
+    """Passes of LGFDR; see `export.passes.Passes`.
+
+    Attributes:
+        detector: trained.
+        in_float: beginnings of the names of convolutions that stay in float although they might be quantized.
+    """
+
+    detector: "LgfdrDetector"
+    in_float: tuple[str, ...] = ()
+
+    def float_graph(self) -> ModelProto:
+        """See `Passes`."""
+        return LgfdrWriter(self.detector).write()
+
+    def int8_graph(self, shown: NDArray[np.uint8], weight_levels: int) -> ModelProto:
+        """See `Passes`."""
+        writer = LgfdrWriter(self.detector)
+        tapped = writer.write(taps=True)
+        seen = watch_points(tapped, writer.g.points, shown)
+        convs = {name: read for name, read in writer.convs.items() if not name.startswith(self.in_float or ("\0",))}
+        covariances = measure_covariances(tapped, writer.g.points, convs, shown)
+        points = {
+            point: Point(reach(seen, point) / HIGHEST, np.zeros(seen[point].mean.shape), seen[point].mean, seen[point].variance)
+            for point, _ in convs.values()
+        }
+        return LgfdrWriter(self.detector, GraphBuilder(Scheme(points, covariances, weight_levels))).write()

@@ -1,0 +1,71 @@
+"""LGFDR goes the whole way by the commands a user types: pictures, training, signed INT8 bundle, check, verdicts, evaluation."""
+
+import json
+
+import pytest
+import torch
+
+from edge.bundle.reader import open_bundle
+from edge.bundle.signing import default_trust
+from edge.cli import main
+from export import pipeline
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def spoken(capsys) -> list[dict]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_from_pictures_to_verdicts(tmp_path, capsys, monkeypatch):
+    # The certificate's picture counts are made small: what they prove is tested elsewhere, that they are made is tested here.
+    for name, count in {"RANGE_PICTURES": 3, "CERTIFICATE_DAMAGED": 6, "AGREEMENT_PICTURES": 4}.items():
+        monkeypatch.setattr(pipeline, name, count)
+    scenes, out, bundle = tmp_path / "scenes", tmp_path / "run", tmp_path / "tray-lgfdr.onbelt"
+    assert (
+        main(["scenes", str(scenes), "--size", "128", "--product", "tray", "--train", "8", "--validation", "12", "--test", "2"])
+        == 0
+    )
+    capsys.readouterr()
+    tray = scenes / "tray"
+    knobs = ["local_width=16", "local_depth=1", "token_width=32", "token_layers=1", "batch=4", "damage_versions=1"]
+    words = ["train", str(tray), "--model", "lgfdr", "--size", "128", "--steps", "30", "--threads", "1", "--out", str(out)]
+    assert main([*words, *(word for knob in knobs for word in ("--lgfdr", knob)), "--json"]) == 0
+    record = spoken(capsys)[-1]
+    assert record["config"]["model"] == "lgfdr"
+    assert record["config"]["knobs"]["local_width"] == 16
+
+    assert (
+        main(["export", str(out), str(tray), "--out", str(bundle), "--product", "tray", "--false-reject", "0.2", "--json"]) == 0
+    )
+    exported = spoken(capsys)[-1]
+    assert exported["bytes"] == bundle.stat().st_size < 4_000_000
+    opened = open_bundle(bundle, default_trust())
+    assert (opened.manifest.model, opened.manifest.precision) == ("lgfdr", "int8")
+    assert opened.manifest.provenance.recipe == "lgfdr"
+    assert opened.manifest.provenance.teacher == record["teacher_sha256"]
+    assert len(opened.manifest.calibration) == 6
+
+    assert main(["check", str(bundle), "--engine", "openvino", "--threads", "1", "--no-budget", "--json"]) == 0
+    checked = spoken(capsys)[-1]
+    assert checked["golden"]["ok"], checked
+
+    pictures = sorted((tray / "test" / "good").glob("*.png"))[:1] + sorted((tray / "test").rglob("*.png"))[-1:]
+    assert main(["judge", str(bundle), *map(str, pictures), "--engine", "onnxruntime", "--threads", "1", "--json"]) == 0
+    verdicts = spoken(capsys)
+    assert len(verdicts) == 2
+    for verdict in verdicts:
+        assert verdict["verdict"] in {"pass", "reject"}
+        assert verdict["score"] > 0
+        assert 0 < verdict["p"] <= 1
+        assert verdict["cause"] in {None, "structural", "logical", "global"}
+
+    for model in (bundle, out):
+        assert main(["evaluate", str(model), str(tray), "--json"]) == 0
+        assert 0 <= spoken(capsys)[-1]["image_auroc"] <= 1

@@ -1,0 +1,42 @@
+"""LGFDR detectors with real pretrained features and random towers, small enough for tests of seconds."""
+
+import torch
+
+from tests.support.detectors import pictures
+from training.lgfdr.detector import LgfdrDetector
+from training.lgfdr.knobs import LgfdrKnobs
+from training.lgfdr.trainer import assemble_detector
+
+SIZE = 128
+
+
+def small_knobs(**changes) -> LgfdrKnobs:
+    """Narrow towers, few steps."""
+    narrow = {
+        "local_width": 24, "local_depth": 1, "token_width": 32, "token_layers": 1, "steps": 3, "batch": 2, "damage_versions": 1,
+    }  # fmt: skip
+    return LgfdrKnobs(**{**narrow, **changes})
+
+
+def random_lgfdr(seed: int = 0, **changes) -> LgfdrDetector:
+    """A frozen detector, every constant off its default so that a graph that forgets one is seen."""
+    detector = assemble_detector(small_knobs(**changes), SIZE, seed, pictures(4, SIZE), torch.device("cpu")).eval()
+    generator = torch.Generator().manual_seed(seed + 1)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.rand(shape, generator=generator)
+
+    with torch.no_grad():
+        for parameter in detector.trained_parts().parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    grid, channels = detector.pyramid.grid, detector.pyramid.channels
+    for name in ("cell_st", "cell_ae"):
+        getattr(detector, name).copy_(torch.stack([draw(grid, grid), 0.05 + 0.1 * draw(grid, grid)]))
+    detector.q_st.copy_(torch.tensor([1.0, 3.0]))
+    detector.q_ae.copy_(torch.tensor([0.5, 3.0]))
+    detector.head_mean.copy_(0.1 * draw(channels))
+    root = draw(channels, channels) / 40
+    detector.head_precision.copy_(root @ root.T + 0.5 * torch.eye(channels))
+    detector.head_z.copy_(torch.tensor([10.0, 3.0]))
+    detector.fusion.copy_(torch.tensor([0.3, 0.5, 1.0, 0.2, 0.4, 0.7, 0.9]))
+    return detector.requires_grad_(requires_grad=False)

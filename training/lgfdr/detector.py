@@ -1,0 +1,179 @@
+"""The float reference of LGFDR's graph: one uint8 frame in, scores and two small maps out, under the contract of all detectors.
+
+    F = (pyramid(I) - mean) * scale                  (N, C, g, g), g = size / 4
+    L = local(F)    G = global(F)    R = gate(L, G)
+    error_st = mean over channels of (F - R)^2       or of (F - L)^2, by the knob `maps`
+    error_ae = mean over channels of (F - G)^2
+    map = fold(0.1 (cell(smooth(error)) - q_a) / (q_b - q_a))      st = max map_st      ae = max map_ae
+    global = (sqrt((v - head_mean)^T precision (v - head_mean)) - center) / scale,  v = spatial mean of F
+    raw = as `training.networks.detector.Fusion` says
+
+Stated by the paper: F - R is what scores. Our reading: the channel mean of the square; the two maps, which attribute a cause
+(what the fused or local reconstruction misses is structural, what the global one misses is logical); `cell`, the comparison with
+good parts cell by cell, and the pooled head, which are the other detectors'. Where a tower is switched off its map is 0
+everywhere and its weight is 0.
+
+The grid is that of a padded patch description network, four cells larger on each side than the contract's map. `fold` lets each
+cell of the map's rim take the largest of the cells beyond it, so that damage at a picture's edge is seen.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from training.lgfdr.gates import make_gate
+from training.lgfdr.pyramid import Pyramid
+from training.lgfdr.towers import GlobalTower, LocalTower
+from training.networks.detector import fuse, normalize_map
+from training.networks.normalize import normalize_frames
+from training.networks.pdn import BORDER_CELLS
+
+if TYPE_CHECKING:
+    from training.lgfdr.knobs import LgfdrKnobs
+
+
+class LgfdrDetector(nn.Module):
+    """Pyramid, towers, gate, normalization and pooled head in one module.
+
+    Buffers: `feature_mean` and `feature_scale` (C), `cell_st` and `cell_ae` (2, g, g: mean and scale), `q_st` and `q_ae`,
+    `head_mean` (C), `head_precision` (C, C), `head_z`, `fusion` (7 numbers in the order of `Fusion`'s fields).
+
+    Args:
+        knobs: Which parts there are, and their sizes.
+        size: Side of the picture in pixels.
+    """
+
+    feature_mean: torch.Tensor
+    feature_scale: torch.Tensor
+    cell_st: torch.Tensor
+    cell_ae: torch.Tensor
+    q_st: torch.Tensor
+    q_ae: torch.Tensor
+    head_mean: torch.Tensor
+    head_precision: torch.Tensor
+    head_z: torch.Tensor
+    fusion: torch.Tensor
+
+    def __init__(self, knobs: LgfdrKnobs, size: int) -> None:
+        super().__init__()
+        self.knobs, self.size = knobs, size
+        self.pyramid = Pyramid(knobs.backbone, size)
+        channels, grid = self.pyramid.channels, self.pyramid.grid
+        self.local = LocalTower(channels, knobs.local_width, knobs.local_depth) if knobs.has_local else None
+        self.whole = (
+            GlobalTower(
+                channels, grid, knobs.token_width, knobs.token_layers, knobs.token_heads, knobs.token_cells, knobs.token_blind
+            )
+            if knobs.has_global
+            else None
+        )
+        self.gate = make_gate(knobs.gate, channels) if knobs.has_gate else None
+        self.register_buffer("feature_mean", torch.zeros(channels))
+        self.register_buffer("feature_scale", torch.ones(channels))
+        plain = torch.stack([torch.zeros(grid, grid), torch.ones(grid, grid)])
+        self.register_buffer("cell_st", plain)
+        self.register_buffer("cell_ae", plain.clone())
+        self.register_buffer("q_st", torch.tensor([0.0, 1.0]))
+        self.register_buffer("q_ae", torch.tensor([0.0, 1.0]))
+        self.register_buffer("head_mean", torch.zeros(channels))
+        self.register_buffer("head_precision", torch.eye(channels))
+        self.register_buffer("head_z", torch.tensor([0.0, 1.0]))
+        self.register_buffer("fusion", torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0]))
+
+    @property
+    def side(self) -> int:
+        """Cells per side of the maps."""
+        return self.pyramid.grid - 2 * BORDER_CELLS
+
+    def trained_parts(self) -> nn.ModuleDict:
+        """What training changes: towers and gate."""
+        parts = {"local": self.local, "whole": self.whole, "gate": self.gate}
+        return nn.ModuleDict({name: part for name, part in parts.items() if part is not None})
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, 3, size, size) normalized pictures -> (N, C, g, g) features, every channel of mean 0."""
+        out: torch.Tensor = (self.pyramid(x) - self.feature_mean[:, None, None]) * self.feature_scale[:, None, None]
+        return out
+
+    def rebuild(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
+        """(N, C, g, g) features -> reconstructions: "local", "global" and "fused", as far as the switches leave them."""
+        found: dict[str, torch.Tensor] = {}
+        if self.local is not None:
+            found["local"] = self.local(features)
+        if self.whole is not None:
+            found["global"] = self.whole(features)
+        if len(found) == 2:
+            local, whole = found["local"], found["global"]
+            found["fused"] = 0.5 * (local + whole) if self.gate is None else self.gate(local, whole)
+        return found
+
+    def errors(self, features: torch.Tensor, rebuilt: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features and what `rebuild` gave -> (N, g, g) error_st and error_ae, smoothed; zeros for a tower that is off."""
+        structural = "fused" if self.knobs.maps == "fused" and "fused" in rebuilt else "local"
+        st, ae = (self._error(features, rebuilt.get(name)) for name in (structural, "global"))
+        return st, ae
+
+    def _error(self, features: torch.Tensor, rebuilt: torch.Tensor | None) -> torch.Tensor:
+        if rebuilt is None:
+            return torch.zeros_like(features[:, 0])
+        error = (features - rebuilt).square().mean(1)
+        side = self.knobs.smooth_cells
+        if side == 1:
+            return error
+        return functional.avg_pool2d(error[:, None], side, stride=1, padding=side // 2, count_include_pad=False)[:, 0]
+
+    def maps(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(N, 3, size, size) normalized pictures -> error_st and error_ae (N, g, g) and pooled features (N, C)."""
+        features = self.features(x)
+        st, ae = self.errors(features, self.rebuild(features))
+        return st, ae, features.mean((2, 3))
+
+    def head_distance(self, pooled: torch.Tensor) -> torch.Tensor:
+        """(N, C) pooled features -> (N,) Mahalanobis distances from the good parts."""
+        apart = pooled - self.head_mean
+        return ((apart @ self.head_precision) * apart).sum(1).clamp_min(0).sqrt()
+
+    def scores(
+        self, error_st: torch.Tensor, error_ae: torch.Tensor, pooled: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Normalizes and fuses what `maps` gave.
+
+        Returns:
+            (N, 4) float32 [raw, st, ae, global], and the normalized maps (N, n, n).
+        """
+        map_st = self._map(error_st, self.cell_st, self.q_st, on=self.local is not None)
+        map_ae = self._map(error_ae, self.cell_ae, self.q_ae, on=self.whole is not None)
+        st, ae = map_st.amax((1, 2)), map_ae.amax((1, 2))
+        z_global = (self.head_distance(pooled) - self.head_z[0]) / self.head_z[1]
+        raw = fuse(st, ae, z_global, self.fusion)
+        return torch.stack((raw, st, ae, z_global), dim=1), map_st, map_ae
+
+    def _map(self, error: torch.Tensor, cell: torch.Tensor, quantiles: torch.Tensor, *, on: bool) -> torch.Tensor:
+        return fold_rim(normalize_map(error, cell, quantiles) if on else error)
+
+    def forward(self, frame: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Scores one frame: the contract the exporter writes and engines reproduce.
+
+        Args:
+            frame: (1, size, size, 3) uint8 RGB.
+
+        Returns:
+            scores (4,) float32 [raw, st, ae, global], map_st (n, n) float32, map_ae (n, n) float32.
+        """
+        scores, map_st, map_ae = self.scores(*self.maps(normalize_frames(frame)))
+        return scores[0], map_st[0], map_ae[0]
+
+
+def fold_rim(values: torch.Tensor) -> torch.Tensor:
+    """(N, n + 8, n + 8) -> (N, n, n): the rim takes the largest of itself and the four cells beyond it, in each direction."""
+    for axis in (1, 2):
+        size = values.shape[axis]
+        first = values.narrow(axis, 0, BORDER_CELLS + 1).amax(axis, keepdim=True)
+        middle = values.narrow(axis, BORDER_CELLS + 1, size - 2 * BORDER_CELLS - 2)
+        last = values.narrow(axis, size - BORDER_CELLS - 1, BORDER_CELLS + 1).amax(axis, keepdim=True)
+        values = torch.cat((first, middle, last), axis)
+    return values

@@ -1,0 +1,125 @@
+"""After training: what good parts show at each cell, quantiles, the pooled head and the constants of the fusion.
+
+The same rules as for the other detectors (`training.calibrate`), on this detector's maps: nothing here sees a test picture.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from training.calibrate import LEARNT_ENOUGH, MIN_PARTS, Q_A, Q_B, cell_statistics
+from training.errors import RecipeError
+from training.features import to_input
+from training.global_head import fit_pooled, trimmed_center_scale
+from training.lgfdr.detector import fold_rim
+from training.networks.detector import normalize_map
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from training.lgfdr.detector import LgfdrDetector
+
+_BATCH = 8
+
+
+@torch.no_grad()
+def measure(
+    detector: LgfdrDetector, frames: NDArray[np.uint8], device: torch.device
+) -> tuple[tuple[NDArray[np.float64], ...], dict[str, float]]:
+    """Runs the detector over good parts.
+
+    Returns:
+        error_st (N, g, g), error_ae (N, g, g) and pooled features (N, C); and of each reconstruction the share of the features'
+        variance that it leaves: 0 perfect, 1 no better than the mean.
+    """
+    parts, left, total = [], dict.fromkeys(("local", "global", "fused"), 0.0), 0.0
+    for start in range(0, len(frames), _BATCH):
+        features = detector.features(to_input(frames[start : start + _BATCH], device))
+        rebuilt = detector.rebuild(features)
+        st, ae = detector.errors(features, rebuilt)
+        parts.append(tuple(t.to("cpu", torch.float64) for t in (st, ae, features.mean((2, 3)))))
+        for name, one in rebuilt.items():
+            left[name] += (features - one).square().sum().item()
+        total += features.square().sum().item()
+    columns = tuple(torch.cat(column).numpy() for column in zip(*parts, strict=True))
+    return columns, {f"left_{name}": value / max(total, 1e-12) for name, value in left.items() if value}
+
+
+def _fit_map(errors: NDArray[np.float64], cell: torch.Tensor, quantiles: torch.Tensor, name: str) -> tuple[float, float]:
+    """Sets one map's normalization; returns centre and scale of its peaks."""
+    cell.copy_(cell_statistics(errors))
+    mean, scale = cell.detach().cpu().double().numpy()
+    low, high = np.quantile((errors - mean) / scale, [Q_A, Q_B])
+    if not high > low:
+        raise RecipeError(
+            f"{name}: the {Q_A} and {Q_B} quantiles over the held-out parts are both {low:.3g}: the towers have not trained, or "
+            "the held-out pictures are all alike"
+        )
+    quantiles.copy_(torch.tensor([low, high], dtype=torch.float32))
+    peaks = fold_rim(normalize_map(torch.from_numpy(errors), cell.cpu(), quantiles.cpu())).amax((1, 2))
+    return trimmed_center_scale(peaks.numpy())
+
+
+def fit_lgfdr(
+    detector: LgfdrDetector, train: NDArray[np.uint8], validation: NDArray[np.uint8], device: torch.device
+) -> dict[str, float]:
+    """Fits everything but the towers, in place.
+
+    Args:
+        detector: Trained; on the device.
+        train: (N, S, S, 3) uint8 good parts the towers were trained on.
+        validation: (M, S, S, 3) uint8 held-out good parts.
+        device: Where to work.
+
+    Returns:
+        Figures for the record: what each reconstruction leaves, weights, centres and scales.
+
+    Raises:
+        RecipeError: Too few parts, or the towers give nothing to scale by.
+    """
+    if len(validation) < MIN_PARTS:
+        raise RecipeError(f"expected at least {MIN_PARTS} held-out good parts to fit quantiles on, got {len(validation)}")
+    detector.eval()
+    (errors_st, errors_ae, pooled), figures = measure(detector, validation, device)
+    centers = {"st": (0.0, 1.0), "ae": (0.0, 1.0)}
+    if detector.local is not None:
+        centers["st"] = _fit_map(errors_st, detector.cell_st, detector.q_st, "map_st")
+    if detector.whole is not None:
+        centers["ae"] = _fit_map(errors_ae, detector.cell_ae, detector.q_ae, "map_ae")
+    with torch.no_grad():
+        starts = range(0, len(train), _BATCH)
+        means = [detector.features(to_input(train[i : i + _BATCH], device)).mean((2, 3)).cpu().double() for i in starts]
+    head = fit_pooled(torch.cat(means).numpy())
+    detector.head_mean.copy_(torch.from_numpy(head.mean))
+    detector.head_precision.copy_(torch.from_numpy(head.precision))
+    center, scale = trimmed_center_scale(head.distance(pooled))
+    detector.head_z.copy_(torch.tensor([center, scale]))
+    st_weight = 1.0 if detector.local is not None else 0.0
+    # A global tower that has not learnt the parts calls every part odd: its map counts by what it explains, as an auto-encoder's.
+    ae_weight = float(np.clip((1 - figures.get("left_global", 1.0)) / LEARNT_ENOUGH, 0, 1))
+    global_weight = 1.0 if detector.knobs.pooled_head else 0.0
+    detector.fusion.copy_(torch.tensor([*centers["st"], st_weight, *centers["ae"], ae_weight, global_weight]))
+    figures |= {
+        "ae_weight": ae_weight, "head_shrinkage": head.shrinkage,
+        "st_center": centers["st"][0], "st_scale": centers["st"][1],
+        "ae_center": centers["ae"][0], "ae_scale": centers["ae"][1],
+        "global_center": center, "global_scale": scale,
+    }  # fmt: skip
+    unusable = [name for name, value in figures.items() if not math.isfinite(value)]
+    if unusable:
+        raise RecipeError(f"not finite after training: {', '.join(unusable)}; the towers diverged: train with a lower rate")
+    return figures
+
+
+def warnings_of(detector: LgfdrDetector, figures: dict[str, float]) -> list[str]:
+    """What the user must know before trusting the run."""
+    if detector.whole is None or figures["ae_weight"] >= 1:
+        return []
+    return [
+        f"the global tower leaves {figures['left_global']:.2f} of the features' variance on held-out parts unexplained, "
+        f"so its map counts {figures['ae_weight']:.2f} only: logical defects may be missed; train more steps"
+    ]

@@ -1,0 +1,156 @@
+"""Every number and switch of an LGFDR run, stored with the run as its recipe."""
+
+from __future__ import annotations
+
+import msgspec
+
+from training.errors import RecipeError
+
+TOWERS = ("both", "local", "global")
+GATES = ("srh", "mean", "se", "eca", "simam")
+"""How two reconstructions become one: the selective head, their mean, or a plain attention gate on their sum."""
+MAPS = ("fused", "towers")
+
+
+class LgfdrKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="lgfdr", tag_field="recipe"):
+    """The detector's switches and its recipe.
+
+    Attributes:
+        backbone: Name of the pretrained features (`training.lgfdr.pyramid`).
+        towers: "both", "local" or "global".
+        gate: One of `GATES`; without both towers nothing is fused.
+        maps: What map_st shows where there are both towers: "fused" the error of the fused reconstruction (the paper's score),
+            "towers" that of the local tower. map_ae always shows the error of the global tower.
+        pooled_head: Whether the pooled features' distance (PUAD's head, as in the other detectors) counts in the score.
+        local_width: Channels of the local tower's bottleneck.
+        local_depth: 3 x 3 convolutions in it.
+        token_width: Channels of a token of the global tower.
+        token_layers: Transformer layers.
+        token_heads: Heads of their attention.
+        token_cells: Side of the square of feature cells that becomes one token; it divides size / 4.
+        token_blind: How far around itself, in tokens, a token is not shown what it is to rebuild: 0 its own cells only, -1
+            nothing is hidden (plain self-attention).
+        smooth_cells: Side of the mean filter over a map's cells, odd; 1 leaves maps as they are.
+        noise: Alpha: the feature noise's deviation is alpha |f| / C at a cell with features f; 0 adds none.
+        damage_share: Part of the pictures whose features are those of a painted part, while the target stays that of the
+            part itself; 0 never.
+        damage_versions: Painted versions of each picture with stored features; the last pictures have fewer where `store_mib`
+            does not hold all.
+        cosine: Weight of 1 - cosine beside the mean square.
+        steps: Steps.
+        batch: Pictures a step.
+        rate: Peak learning rate of AdamW.
+        weight_decay: AdamW's.
+        warmup: Part of the steps over which the rate grows.
+        final_rate: What the cosine ends at, as a part of the peak.
+        mean_decay: Decay a step of the exponential mean of the weights.
+        clip_norm: Largest norm of a gradient.
+        store_mib: Most memory for stored features; those of the unpainted pictures are stored in any case.
+    """
+
+    backbone: str = "efficientnet-lite2"
+    towers: str = "both"
+    gate: str = "srh"
+    maps: str = "fused"
+    pooled_head: bool = True
+    local_width: int = 96
+    local_depth: int = 2
+    token_width: int = 192
+    token_layers: int = 2
+    token_heads: int = 4
+    token_cells: int = 4
+    token_blind: int = 1
+    smooth_cells: int = 3
+    noise: float = 12.0
+    damage_share: float = 0.5
+    damage_versions: int = 2
+    cosine: float = 1.0
+    steps: int = 600
+    batch: int = 8
+    rate: float = 2e-3
+    weight_decay: float = 1e-4
+    warmup: float = 0.05
+    final_rate: float = 0.01
+    mean_decay: float = 0.99
+    clip_norm: float = 1.0
+    store_mib: int = 2048
+
+    @property
+    def has_local(self) -> bool:
+        """Whether there is a local tower."""
+        return self.towers != "global"
+
+    @property
+    def has_global(self) -> bool:
+        """Whether there is a global tower."""
+        return self.towers != "local"
+
+    @property
+    def has_gate(self) -> bool:
+        """Whether two reconstructions are fused by something that is learnt or computed."""
+        return self.towers == "both" and self.gate != "mean"
+
+
+def check_knobs(knobs: LgfdrKnobs, size: int) -> LgfdrKnobs:
+    """Refuses what cannot be built or trained.
+
+    Args:
+        knobs: As asked for.
+        size: Side of the picture in pixels.
+
+    Raises:
+        RecipeError: The first value that is out of its range, with what was expected.
+    """
+    grid = size // 4
+    rules = (
+        (knobs.towers in TOWERS, "towers", f"one of {', '.join(TOWERS)}"),
+        (knobs.gate in GATES, "gate", f"one of {', '.join(GATES)}"),
+        (knobs.maps in MAPS, "maps", f"one of {', '.join(MAPS)}"),
+        (1 <= knobs.local_width <= 1024, "local_width", "from 1 to 1024"),
+        (1 <= knobs.local_depth <= 8, "local_depth", "from 1 to 8"),
+        (1 <= knobs.token_layers <= 8, "token_layers", "from 1 to 8"),
+        (knobs.token_heads >= 1, "token_heads", "at least 1"),
+        (
+            1 <= knobs.token_width <= 1024 and knobs.token_width % max(1, knobs.token_heads) == 0,
+            "token_width", f"from 1 to 1024, a multiple of token_heads ({knobs.token_heads})",
+        ),
+        (2 <= knobs.token_cells <= grid // 2 and grid % knobs.token_cells == 0, "token_cells", f"a divisor of {grid}, 2 or more"),
+        (
+            knobs.token_cells < 1 or -1 <= knobs.token_blind <= grid // knobs.token_cells // 2 - 1,
+            "token_blind", "from -1 to less than half the tokens a side",
+        ),
+        (1 <= knobs.smooth_cells <= 9 and knobs.smooth_cells % 2 == 1, "smooth_cells", "odd, from 1 to 9"),
+        (0 <= knobs.noise <= 1000, "noise", "from 0 to 1000"),
+        (0 <= knobs.damage_share <= 1, "damage_share", "from 0 to 1"),
+        (0 <= knobs.damage_versions <= 64, "damage_versions", "from 0 to 64"),
+        (knobs.cosine >= 0, "cosine", "at least 0"),
+        (knobs.steps >= 1, "steps", "at least 1"),
+        (knobs.batch >= 1, "batch", "at least 1"),
+        (knobs.rate > 0, "rate", "above 0"),
+        (0 <= knobs.warmup <= 1 and 0 <= knobs.final_rate <= 1, "warmup and final_rate", "from 0 to 1"),
+        (0 <= knobs.mean_decay < 1, "mean_decay", "from 0 to below 1"),
+    )  # fmt: skip
+    for holds, name, expected in rules:
+        if not holds:
+            got = getattr(knobs, name, (knobs.warmup, knobs.final_rate))
+            raise RecipeError(f"lgfdr: {name}: expected {expected}, got {got!r}")
+    return knobs
+
+
+def with_changes(knobs: LgfdrKnobs, changes: list[str]) -> LgfdrKnobs:
+    """Changes knobs by NAME=VALUE texts, as the command line gives them.
+
+    Raises:
+        RecipeError: No such knob, or a value of another kind.
+    """
+    fields = {field.name: field.type for field in msgspec.structs.fields(LgfdrKnobs)}
+    chosen: dict[str, object] = {}
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if not equals or name not in fields:
+            raise RecipeError(f"--lgfdr {change}: expected NAME=VALUE with a name of {', '.join(fields)}")
+        try:
+            chosen[name] = msgspec.convert(text, fields[name], strict=False)
+        except msgspec.ValidationError as exc:
+            raise RecipeError(f"--lgfdr {change}: {exc}") from exc
+    return msgspec.structs.replace(knobs, **chosen)
