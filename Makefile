@@ -25,7 +25,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SECONDS_DEMO ?= 60
 SETS ?= products/scenes/tray
 
-.PHONY: demo test check bench products demo-bundle update-kills update-power-cuts update-switch update-bad-models update-mqtt fleet \
+.PHONY: demo test check bench products update-kills update-power-cuts update-switch update-bad-models update-mqtt fleet \
 	limits powercuts gatecheck systemd gige lgfdr clean
 
 demo: $(VENV)/.demo
