@@ -29,7 +29,7 @@ def test_from_pictures_to_verdicts(tmp_path, capsys, monkeypatch):
         monkeypatch.setattr(pipeline, name, count)
     scenes, out, bundle = tmp_path / "scenes", tmp_path / "run", tmp_path / "tray-lgfdr.onbelt"
     assert (
-        main(["scenes", str(scenes), "--size", "128", "--product", "tray", "--train", "8", "--validation", "12", "--test", "2"])
+        main(["scenes", str(scenes), "--size", "128", "--product", "tray", "--train", "8", "--validation", "16", "--test", "2"])
         == 0
     )
     capsys.readouterr()
@@ -50,7 +50,7 @@ def test_from_pictures_to_verdicts(tmp_path, capsys, monkeypatch):
     assert (opened.manifest.model, opened.manifest.precision) == ("lgfdr", "int8")
     assert opened.manifest.provenance.recipe == "lgfdr"
     assert opened.manifest.provenance.teacher == record["teacher_sha256"]
-    assert len(opened.manifest.calibration) == 6
+    assert len(opened.manifest.calibration) == 8
 
     assert main(["check", str(bundle), "--engine", "openvino", "--threads", "1", "--no-budget", "--json"]) == 0
     checked = spoken(capsys)[-1]
