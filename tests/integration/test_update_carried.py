@@ -63,7 +63,7 @@ class Carriage:
 def carriage(tmp_path, mosquitto, monkeypatch):
     monkeypatch.setattr(carrying, "SILENCE_S", 1.0)
     monkeypatch.setattr(carrying, "CONNECT_S", 3.0)
-    monkeypatch.setattr(sending, "RETAINED_S", 1.0)
+    monkeypatch.setattr(sending, "RETAINED_S", 0.3)
     one = Carriage(tmp_path, mosquitto.port)
     yield one
     one.ear.close()
@@ -198,7 +198,7 @@ def test_no_broker_is_a_repository_that_is_away(carriage, mosquitto):
 
 def test_the_command(tmp_path, mosquitto, capsys, monkeypatch):
     """A whole box whose update.toml names nothing but topics; the publisher's part is `onbelt repo carry`."""
-    monkeypatch.setattr(sending, "RETAINED_S", 1.0)
+    monkeypatch.setattr(sending, "RETAINED_S", 0.3)
     urls = {"metadata_url": f"mqtt:{BASE}/metadata/", "target_url": f"mqtt:{BASE}/targets/"}
     box = UpdateStation(tmp_path, mosquitto.port, **urls)
     try:

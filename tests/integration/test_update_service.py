@@ -93,7 +93,7 @@ class DeadBattery(SystemClock):
 
 
 def test_an_operator_tells_a_box_the_time(box, capsys, monkeypatch):
-    monkeypatch.setattr(update, "ANSWER_S", 5.0)
+    monkeypatch.setattr(update, "ANSWER_S", 3.0)
     box.service = UpdateService(*load_update_config(box.config), clock=DeadBattery())
     box.site.publish(2)
     box.belt()

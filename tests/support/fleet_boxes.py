@@ -41,7 +41,7 @@ from tests.support.station import NumpyEngine, station_config
 
 TICK_S = 0.5
 PARTS_A_TICK = 3
-USUAL = 40  # parts every station has judged before anything begins
+USUAL = 40  # parts a station judges after its model has changed, also when nobody watches
 FAULTS = {
     "engine": "its engine cannot run the model",
     "not-taken": "its daemon never takes another model",
@@ -130,7 +130,7 @@ class FleetBox:
             return
         target = self._target()
         if target != self.runs and target in models and (not self.runs or self.fault != "not-taken"):
-            self.runs = target
+            self.runs, self.parts = target, 0  # what is usual is counted anew for each model
             model = models[target]["ref"]
             voice.keep(self.names.topic(STATE_TOPIC), STATE.encode(msgspec.structs.replace(make_state(self.boot), model=model)))
             voice.keep(self.names.topic(BIRTH_TOPIC), BIRTH.encode(msgspec.structs.replace(make_birth(self.boot), model=model)))
