@@ -33,7 +33,7 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.train
 	tests/setup_system.sh
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest $(PYTEST_ARGS)
+	BIN=$(BIN) tests/run.sh $(PYTEST_ARGS)
 
 check: $(VENV)/.check
 	$(BIN)/ruff format --check .
