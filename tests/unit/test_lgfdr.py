@@ -289,8 +289,8 @@ def test_a_stopped_run_goes_on_to_the_same_bits_and_loads_as_it_was(request_for,
 
 def test_memory_bounds_the_painted_pictures_not_the_others():
     frames = pictures(3, SIZE)
-    one_mib = 2 * CHANNELS * GRID**2 / 2**20
-    for mib, painted in ((2, 0), (math.ceil(5 * one_mib), 2), (100, 6)):
+    # 0.3125 MiB a picture: 2 MiB hold six
+    for mib, painted in ((0, 0), (2, 3), (100, 6)):
         knobs = small_knobs(damage_versions=2, store_mib=mib, damage_share=1.0)
         detector = assemble_detector(knobs, SIZE, 0, frames, CPU)
         trainer = LgfdrTrainer(knobs, 0, detector, frames, lambda rng: generate_texture(rng, SIZE), CPU)
