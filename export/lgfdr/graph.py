@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from training.lgfdr.detector import LgfdrDetector
+    from training.lgfdr.towers import TokenLayer
 
 FEATURES_POINT = "towers.in"
 
@@ -88,7 +89,8 @@ class LgfdrWriter:
             "Resize", [x, "", "", sizes], "pixels.enlarged", mode="linear", coordinate_transformation_mode="half_pixel"
         )  # fmt: skip
         limits = [g.constant("pyramid.least", np.float32(0)), g.constant("pyramid.most", np.float32(6))]
-        kept, levels = x, []
+        kept = x
+        levels: list[str] = []
         for i, (layer, module) in enumerate(zip(pyramid.plan.layers, pyramid.convs, strict=True)):
             name, conv = f"pyramid.{i}", cast("nn.Conv2d", module)
             kept = x if layer.remember else kept
@@ -145,7 +147,7 @@ class LgfdrWriter:
             memory, x = write_linear(g, tower.memory_norm, x, "global.memory"), "global.position"
             hidden = g.constant("global.hidden_pairs", tower.hidden_pairs.cpu().numpy())
         for i, layer in enumerate(tower.layers):
-            x = write_tokens(g, layer, x, f"global.{i}", tokens, memory, hidden)
+            x = write_tokens(g, cast("TokenLayer", layer), x, f"global.{i}", tokens, memory, hidden)
         x = write_linear(g, tower.last_norm, x, "global.norm")
         x = g.node("Transpose", [x], "global.columns_again", perm=[1, 0])
         shape = g.constant("global.square", np.array([1, width, side, side], np.int64))

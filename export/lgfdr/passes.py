@@ -28,11 +28,9 @@ class LgfdrPasses:
 
     Attributes:
         detector: trained.
-        in_float: beginnings of the names of convolutions that stay in float although they might be quantized.
     """
 
     detector: "LgfdrDetector"
-    in_float: tuple[str, ...] = ()
 
     def float_graph(self) -> ModelProto:
         """See `Passes`."""
@@ -43,10 +41,9 @@ class LgfdrPasses:
         writer = LgfdrWriter(self.detector)
         tapped = writer.write(taps=True)
         seen = watch_points(tapped, writer.g.points, shown)
-        convs = {name: read for name, read in writer.convs.items() if not name.startswith(self.in_float or ("\0",))}
-        covariances = measure_covariances(tapped, writer.g.points, convs, shown)
+        covariances = measure_covariances(tapped, writer.g.points, writer.convs, shown)
         points = {
             point: Point(reach(seen, point) / HIGHEST, np.zeros(seen[point].mean.shape), seen[point].mean, seen[point].variance)
-            for point, _ in convs.values()
+            for point, _ in writer.convs.values()
         }
         return LgfdrWriter(self.detector, GraphBuilder(Scheme(points, covariances, weight_levels))).write()

@@ -289,8 +289,8 @@ def test_a_stopped_run_goes_on_to_the_same_bits_and_loads_as_it_was(request_for,
 
 def test_memory_bounds_the_painted_pictures_not_the_others():
     frames = pictures(3, SIZE)
-    one_mib = 2 * CHANNELS * GRID**2 / 2**20
-    for mib, painted in ((2, 0), (math.ceil(5 * one_mib), 2), (100, 6)):
+    # 0.3125 MiB a picture: 2 MiB hold six
+    for mib, painted in ((0, 0), (2, 3), (100, 6)):
         knobs = small_knobs(damage_versions=2, store_mib=mib, damage_share=1.0)
         detector = assemble_detector(knobs, SIZE, 0, frames, CPU)
         trainer = LgfdrTrainer(knobs, 0, detector, frames, lambda rng: generate_texture(rng, SIZE), CPU)
@@ -337,3 +337,22 @@ def test_the_float_graph_gives_the_detectors_numbers(switches):
         assert as_row(found) == pytest.approx(scores.tolist(), rel=1e-4, abs=1e-4)
         assert np.allclose(found.map_st, map_st, rtol=1e-4, atol=1e-4)
         assert np.allclose(found.map_ae, map_ae, rtol=1e-4, atol=1e-4)
+
+
+def test_the_int8_graph_stays_near_the_float_one_and_leaves_attention_alone():
+    detector = random_lgfdr()
+    frames = pictures(6, SIZE)
+    model = passes_of(detector).int8_graph(frames[:4], 63)
+    onnx.checker.check_model(model, full_check=True)
+    producers = {node.output[0]: node.op_type for node in model.graph.node}
+    quantized = {
+        node.name for node in model.graph.node if node.op_type == "Conv" and producers[node.input[0]] == "DequantizeLinear"
+    }
+    assert {"local.output", "global.embed", "global.unfold", "pyramid.2"} <= quantized
+    assert not {"pyramid.0", "pyramid.1"} & quantized  # the first of three channels, and a depthwise one
+    assert all(producers.get(node.input[1]) != "DequantizeLinear" for node in model.graph.node if node.op_type == "MatMul")
+    scores, map_st, _ = detector(torch.from_numpy(frames[5:]))
+    with build_engine(model, SIZE, "int8", "onnxruntime", threads=1) as engine:
+        found = engine.infer(frames[5])
+    assert as_row(found) == pytest.approx(scores.tolist(), rel=0.05, abs=0.05)
+    assert np.corrcoef(found.map_st.ravel(), map_st.ravel())[0, 1] > 0.99

@@ -110,7 +110,7 @@ def make_gate(name: str, channels: int) -> nn.Module | None:
         name: One of `training.lgfdr.knobs.GATES`.
         channels: Of the features.
     """
-    makers = {"srh": lambda: SelectiveHead(channels), "se": lambda: SeGate(channels), "eca": lambda: EcaGate(channels)}
     if name == "simam":
         return SimamGate()
-    return makers[name]() if name in makers else None
+    makers: dict[str, type[SelectiveHead | SeGate | EcaGate]] = {"srh": SelectiveHead, "se": SeGate, "eca": EcaGate}
+    return makers[name](channels) if name in makers else None

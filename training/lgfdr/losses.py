@@ -37,7 +37,8 @@ def feature_noise(features: torch.Tensor, alpha: float, generator: torch.Generat
         (N, C, g, g) float32 on the device of the features.
     """
     drawn = torch.randn(features.shape, generator=generator).to(features.device)
-    return drawn * (alpha / features.shape[1]) * torch.linalg.vector_norm(features, dim=1, keepdim=True)
+    noise: torch.Tensor = drawn * (alpha / features.shape[1]) * torch.linalg.vector_norm(features, dim=1, keepdim=True)
+    return noise
 
 
 def rebuild_loss(target: torch.Tensor, rebuilt: dict[str, torch.Tensor], cosine: float) -> RebuildLoss:
