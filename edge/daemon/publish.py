@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 BATCH = 64
 STALL_MS = 1000.0  # a broker that has not confirmed a verdict for so long is not there, whatever TCP says
+RENEW_MS = 3000.0  # and after so long another connection is tried: one confirmation lost would stall this one for good
 FLUSH_EVERY_NS = 1_000_000_000
 
 
@@ -108,6 +109,7 @@ class Publisher:
         self._expiry_s = math.ceil(who.valid_ms / 1000) + 1
         self._stall_ns = round(max(STALL_MS, who.valid_ms) * NS_PER_MS)
         self._live: deque[_Live] = deque()
+        self._renewed_ns = 0
         self._session = 0
         self._confirmed: list[int] = []
         self._flushed_ns = 0
@@ -228,6 +230,10 @@ class Publisher:
                 "the broker confirms no verdicts",
                 "check the broker's load and the network; verdicts go to the journal meanwhile",
             )
+            waited_ns = now_ns - max(self._live[0].sent_ns, self._renewed_ns)
+            if waited_ns > self._stall_ns + round(RENEW_MS * NS_PER_MS):
+                self._renewed_ns = now_ns
+                self._line.renew("it confirms no verdicts")
         else:
             self._station.clear("broker-stalled")
         return stalled

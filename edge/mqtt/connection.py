@@ -161,6 +161,12 @@ class Connection:
         if not self._connected:
             self._hurry.set()
 
+    def renew(self, why: str) -> None:
+        """Give up this connection, if there is one, and make another: the broker answers on it no more."""
+        if self._connected:
+            self._why = why
+            self._ended.set()
+
     def publish(
         self, topic: str, payload: bytes, *, qos: int, retain: bool = False, expiry_s: int = 0, correlation: bytes = b""
     ) -> Delivery | None:

@@ -41,6 +41,10 @@ class Link(Protocol):
         """Hand a message over, or None: it will not be sent."""
         ...
 
+    def renew(self, why: str) -> None:
+        """Give up the connection and make another."""
+        ...
+
     def keep(self, topic: str, payload: bytes) -> None:
         """Publish retained, now or as soon as possible; an empty payload clears."""
         ...

@@ -156,6 +156,19 @@ def test_a_frozen_broker_fills_the_flight_and_then_refuses_without_blocking(mosq
         connection.close()
 
 
+def test_a_connection_given_up_is_made_anew_and_publishes_again(mosquitto):
+    connection = make(mosquitto)
+    connection.start()
+    assert until(lambda: connection.connected)
+    connection.renew("it confirms nothing")
+    assert until(lambda: connection.reconnects == 2)
+    assert connection.connected
+    delivery = connection.publish("t", b"1", qos=1)
+    assert delivery is not None
+    assert until(lambda: delivery.done)
+    connection.close()
+
+
 def test_the_will_is_published_and_a_restart_follows_it(mosquitto):
     listener = Listener(mosquitto.port, ["s/status"])
     will = Message("s/status", b"offline", 1, True)

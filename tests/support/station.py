@@ -138,6 +138,7 @@ class RecordingConnection:
         self.protocol: Literal["5", "3.1.1"] = "5"
         self.reconnects = 1
         self.refused = 0
+        self.renewed: list[str] = []
         self.sent: list[Handed] = []
         self.kept: dict[str, bytes] = {}
         self.history: list[tuple[str, bytes]] = []
@@ -150,6 +151,9 @@ class RecordingConnection:
             return None
         self.sent.append(Handed(topic, payload))
         return self.sent[-1]
+
+    def renew(self, why: str) -> None:
+        self.renewed.append(why)
 
     def keep(self, topic: str, payload: bytes) -> None:
         self.kept[topic] = payload

@@ -269,6 +269,19 @@ def test_a_broker_that_confirms_nothing_is_taken_for_gone(desk):
     assert desk.station.snapshot().conditions == ()
 
 
+def test_one_lost_confirmation_does_not_silence_the_station_for_good(desk):
+    began_ns = desk.clock.now_ns
+    desk.step(outcome(1))
+    for after_ms, renewals in ((2_000, 0), (4_500, 1), (6_000, 1), (9_500, 2)):
+        at_ns = began_ns + after_ms * NS_PER_MS
+        desk.clock.now_ns = at_ns
+        desk.publisher.step([outcome(2, at_ns=at_ns)])
+        assert len(desk.line.renewed) == renewals, after_ms
+    desk.line.reconnects += 1
+    desk.step(outcome(3, at_ns=desk.clock.now_ns))
+    assert len(desk.line.sent) == 2, "on the new connection verdicts go out again"
+
+
 def test_a_journal_that_cannot_be_written_disarms_and_still_answers(desk):
     desk.step(outcome(1))
     blocker = sqlite3.connect(desk.path, isolation_level=None)
