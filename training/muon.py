@@ -33,7 +33,7 @@ def orthogonalize(matrix: torch.Tensor) -> torch.Tensor:
         (m, n) float32.
     """
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    x = wide / (wide.norm() + 1e-7)
+    x: torch.Tensor = wide / (wide.norm() + 1e-7)
     for _ in range(ITERATIONS):
         gram = x @ x.T
         x = _A * x + (_B * gram + _C * gram @ gram) @ x
@@ -48,7 +48,7 @@ class Muon(torch.optim.Optimizer):
         lr: Length of a step, as a share of the weight's own norm.
     """
 
-    def __init__(self, kernels: Iterable[nn.Parameter], lr: float) -> None:
+    def __init__(self, kernels: Iterable[torch.Tensor], lr: float) -> None:
         super().__init__(kernels, {"lr": lr})
 
     @torch.no_grad()

@@ -19,7 +19,7 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-def spoken(capsys) -> list[dict]:
+def spoken(capsys):
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
+Network = TypeVar("Network", bound=nn.Module)
 
-class WeightMean:
+
+class WeightMean(Generic[Network]):
     """Exponential mean of a network's weights; the decay grows with the steps, so that the start is soon forgotten."""
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        self.network = copy.deepcopy(network).requires_grad_(requires_grad=False)
+    def __init__(self, network: Network, decay: float) -> None:
+        self.network: Network = copy.deepcopy(network).requires_grad_(requires_grad=False)
         self._decay = decay
 
     @torch.no_grad()
