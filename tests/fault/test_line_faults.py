@@ -135,9 +135,13 @@ def test_daemon_killed_again_and_again(cell):
 
 
 def test_connection_cut(cell):
+    logs = (cell.daemon.log, cell.gate.log)
+    before = [log.read_text().count(": connected to ") for log in logs]
     cell.station_wire.cut()
     cell.gate_wire.cut()
     cell.recovers()
+    after = [log.read_text().count(": connected to ") for log in logs]
+    assert all(now > then for now, then in zip(after, before, strict=True)), "the cut was felt, and both came back by themselves"
 
 
 def test_network_swallows_everything_and_comes_back(cell):

@@ -29,14 +29,14 @@ from training.lgfdr.gates import make_gate
 from training.lgfdr.pyramid import Pyramid
 from training.lgfdr.towers import GlobalTower, LocalTower
 from training.networks.detector import fuse, normalize_map
-from training.networks.normalize import normalize_frames
 from training.networks.pdn import BORDER_CELLS
+from training.networks.scoring import ScoringNetwork
 
 if TYPE_CHECKING:
     from training.lgfdr.knobs import LgfdrKnobs
 
 
-class LgfdrDetector(nn.Module):
+class LgfdrDetector(ScoringNetwork):
     """Pyramid, towers, gate, normalization and pooled head in one module.
 
     Buffers: `feature_mean` and `feature_scale` (C), `cell_st` and `cell_ae` (2, g, g: mean and scale), `q_st` and `q_ae`,
@@ -53,8 +53,6 @@ class LgfdrDetector(nn.Module):
     cell_ae: torch.Tensor
     q_st: torch.Tensor
     q_ae: torch.Tensor
-    head_mean: torch.Tensor
-    head_precision: torch.Tensor
     head_z: torch.Tensor
     fusion: torch.Tensor
 
@@ -132,21 +130,16 @@ class LgfdrDetector(nn.Module):
         st, ae = self.errors(features, self.rebuild(features))
         return st, ae, features.mean((2, 3))
 
-    def head_distance(self, pooled: torch.Tensor) -> torch.Tensor:
-        """(N, C) pooled features -> (N,) Mahalanobis distances from the good parts."""
-        apart = pooled - self.head_mean
-        return ((apart @ self.head_precision) * apart).sum(1).clamp_min(0).sqrt()
-
     def scores(
-        self, error_st: torch.Tensor, error_ae: torch.Tensor, pooled: torch.Tensor
+        self, map_st: torch.Tensor, map_ae: torch.Tensor, pooled: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Normalizes and fuses what `maps` gave.
 
         Returns:
             (N, 4) float32 [raw, st, ae, global], and the normalized maps (N, n, n).
         """
-        map_st = self._map(error_st, self.cell_st, self.q_st, on=self.local is not None)
-        map_ae = self._map(error_ae, self.cell_ae, self.q_ae, on=self.whole is not None)
+        map_st = self._map(map_st, self.cell_st, self.q_st, on=self.local is not None)
+        map_ae = self._map(map_ae, self.cell_ae, self.q_ae, on=self.whole is not None)
         st, ae = map_st.amax((1, 2)), map_ae.amax((1, 2))
         z_global = (self.head_distance(pooled) - self.head_z[0]) / self.head_z[1]
         raw = fuse(st, ae, z_global, self.fusion)
@@ -154,18 +147,6 @@ class LgfdrDetector(nn.Module):
 
     def _map(self, error: torch.Tensor, cell: torch.Tensor, quantiles: torch.Tensor, *, on: bool) -> torch.Tensor:
         return fold_rim(normalize_map(error, cell, quantiles) if on else error)
-
-    def forward(self, frame: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Scores one frame: the contract the exporter writes and engines reproduce.
-
-        Args:
-            frame: (1, size, size, 3) uint8 RGB.
-
-        Returns:
-            scores (4,) float32 [raw, st, ae, global], map_st (n, n) float32, map_ae (n, n) float32.
-        """
-        scores, map_st, map_ae = self.scores(*self.maps(normalize_frames(frame)))
-        return scores[0], map_st[0], map_ae[0]
 
 
 def fold_rim(values: torch.Tensor) -> torch.Tensor:

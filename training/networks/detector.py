@@ -31,8 +31,8 @@ import torch
 from torch import nn
 
 from training.networks.autoencoder import Autoencoder
-from training.networks.normalize import normalize_frames
 from training.networks.pdn import TEACHER_CHANNELS, Pdn, PdnSize, grid_side
+from training.networks.scoring import ScoringNetwork
 
 QUIET_Z = 3.0
 """A branch stays silent up to this z-score. Scales come from the middle of the good parts, whose tails are longer than a normal
@@ -72,7 +72,7 @@ class Fusion:
     global_weight: float = 1.0
 
 
-class Detector(nn.Module):
+class Detector(ScoringNetwork):
     """Teacher, student, auto-encoder, normalization and global head in one module.
 
     Every part is reachable by name for the exporter: `teacher`, `student`, `autoencoder`, the buffers `teacher_mean` and
@@ -98,8 +98,6 @@ class Detector(nn.Module):
     cell_ae: torch.Tensor
     q_st: torch.Tensor
     q_ae: torch.Tensor
-    head_mean: torch.Tensor
-    head_precision: torch.Tensor
     head_z: torch.Tensor
     fusion: torch.Tensor
 
@@ -157,11 +155,6 @@ class Detector(nn.Module):
         apart_st, apart_ae, pooled = self.differences(x)
         return mean_square(apart_st, self.basis_st), mean_square(apart_ae, self.basis_ae), pooled.mean((2, 3))
 
-    def head_distance(self, pooled: torch.Tensor) -> torch.Tensor:
-        """(N, 384) pooled features -> (N,) Mahalanobis distances from the good parts."""
-        apart = pooled - self.head_mean
-        return ((apart @ self.head_precision) * apart).sum(1).clamp_min(0).sqrt()
-
     def scores(
         self, map_st: torch.Tensor, map_ae: torch.Tensor, pooled: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -176,18 +169,6 @@ class Detector(nn.Module):
         z_global = (self.head_distance(pooled) - self.head_z[0]) / self.head_z[1]
         raw = fuse(st, ae, z_global, self.fusion)
         return torch.stack((raw, st, ae, z_global), dim=1), map_st, map_ae
-
-    def forward(self, frame: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Scores one frame: the contract the exporter fuses and engines reproduce.
-
-        Args:
-            frame: (1, size, size, 3) uint8 RGB.
-
-        Returns:
-            scores (4,) float32 [raw, st, ae, global], map_st (n, n) float32, map_ae (n, n) float32.
-        """
-        scores, map_st, map_ae = self.scores(*self.maps(normalize_frames(frame)))
-        return scores[0], map_st[0], map_ae[0]
 
 
 def mean_square(apart: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
