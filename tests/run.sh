@@ -4,7 +4,7 @@
 #   BIN   where python is (default .venv/bin)
 set -uo pipefail
 BIN=${BIN:-.venv/bin}
-ALONE=(tests/integration/test_daemon_budget.py tests/integration/test_demo_run.py tests/integration/test_update_switch.py)
+ALONE=(tests/integration/test_{daemon_budget,demo_run,gate_process,update_switch}.py)
 failed=0
 export OMP_NUM_THREADS=1
 "$BIN/python" -m pytest -n auto --dist loadfile tests/unit "$@" || failed=1
