@@ -151,7 +151,11 @@ def pooled_vectors(detector: Detector, frames: NDArray[np.uint8], device: torch.
 
 
 def fit_detector(
-    detector: Detector, train: NDArray[np.uint8], validation: NDArray[np.uint8], device: torch.device
+    detector: Detector,
+    train: NDArray[np.uint8],
+    validation: NDArray[np.uint8],
+    device: torch.device,
+    head_weight: float = 0.0,
 ) -> dict[str, float]:
     """Fits everything but the networks, in place.
 
@@ -160,6 +164,7 @@ def fit_detector(
         train: (N, S, S, 3) uint8 good parts the networks were trained on.
         validation: (M, S, S, 3) uint8 held-out good parts.
         device: Where to work.
+        head_weight: Of the global head in the fused score; it is fitted, and its score told, also at 0.
 
     Returns:
         Figures for the record: `validation_d_ta`, `ae_weight`, `head_shrinkage`, and of every branch the centre and scale.
@@ -191,7 +196,7 @@ def fit_detector(
     ae_center, ae_scale = trimmed_center_scale(peaks(map_ae, detector.cell_ae, detector.q_ae))
     distance = autoencoder_distance(detector, validation, device)
     ae_weight = float(np.clip((1 - distance) / LEARNT_ENOUGH, 0, 1))
-    detector.fusion.copy_(torch.tensor([st_center, st_scale, 1.0, ae_center, ae_scale, ae_weight, 1.0]))
+    detector.fusion.copy_(torch.tensor([st_center, st_scale, 1.0, ae_center, ae_scale, ae_weight, head_weight]))
     figures = {
         "validation_d_ta": distance, "ae_weight": ae_weight, "head_shrinkage": head.shrinkage,
         "st_center": st_center, "st_scale": st_scale, "ae_center": ae_center, "ae_scale": ae_scale,

@@ -269,7 +269,7 @@ def train(request: TrainRequest) -> Run:
     if isinstance(detector, LgfdrDetector):
         figures |= fit_lgfdr(detector, frames, shaping, request.device)
     else:
-        figures |= fit_detector(detector, frames, shaping, request.device)
+        figures |= fit_detector(detector, frames, shaping, request.device, config.head_weight)
     record = RunRecord(
         config=config, product=dataset.name, data_sha256=identity["data_sha256"], split=dataset.split,
         pictures={"train": len(frames), "validation": len(held_out)},

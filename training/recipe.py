@@ -125,6 +125,7 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         knobs: The recipe.
         dfsc: The constraint's knobs; None for models without it.
         head_input: What the global head pools: "teacher" or "student".
+        head_weight: Of the global head in the fused score; 0 leaves it out.
         map_directions: How many of a difference's 384 directions its map keeps (`training.networks.detector`).
     """
 
@@ -135,6 +136,7 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dfsc: DfscKnobs | None
     head_input: str = "teacher"
     map_directions: int = TEACHER_CHANNELS
+    head_weight: float = 0.0
 
     @property
     def pdn(self) -> PdnSize:

@@ -14,6 +14,7 @@ from edge.journal.store import Journal
 from edge.wire import station as wire
 from tests.conftest import free_port, start_mosquitto, stop_process
 from tests.support.bundles import make_tiny_bundle
+from tests.support.gate_wires import Proxy
 from tests.support.rig import BASE, Ear, Process, Rig, free_udp_port, is_bad, run_once, until
 
 pytestmark = pytest.mark.broker
@@ -119,8 +120,9 @@ def test_a_broker_that_is_not_there_at_start(tmp_path, rigs, caplog):
     rig.parts(20)
     assert [one.code for one in rig.daemon.station.snapshot().conditions] == ["broker"]
     assert "no connection to 127.0.0.1" in caplog.text
-    broker = start_mosquitto(tmp_path, port)
-    heard = Ear(port)
+    broker = start_mosquitto(tmp_path)
+    heard = Ear(broker.port)  # hears before the station can speak: late verdicts are not retained
+    way = Proxy(broker.port, port)
     try:
         assert until(lambda: len(heard.verdicts("verdict-late")) == 20, 20)
         late = heard.verdicts("verdict-late")
@@ -134,6 +136,7 @@ def test_a_broker_that_is_not_there_at_start(tmp_path, rigs, caplog):
         assert rig.daemon.station.snapshot().conditions == ()
     finally:
         heard.close()
+        way.close()
         stop_process(broker.process)
 
 

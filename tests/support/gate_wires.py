@@ -9,17 +9,17 @@ from collections import deque
 
 
 class Proxy:
-    """Forwards TCP to a loopback port.
+    """Forwards TCP to a loopback port, from a port of its own or the one named.
 
     Attributes:
         delay_s: bytes towards the broker are held so long. swallow: bytes of both directions vanish, connections stay.
     """
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, port: int = 0) -> None:
         self.delay_s = 0.0
         self.swallow = False
         self._target = ("127.0.0.1", target_port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.port = int(self._listener.getsockname()[1])
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._held: deque[tuple[float, socket.socket, bytes]] = deque()

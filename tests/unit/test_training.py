@@ -175,6 +175,7 @@ def test_an_autoencoder_that_has_not_learnt_counts_less(request_for):
     made = train(request_for(tiny()))
     assert made.record.figures["ae_weight"] < 1
     assert made.detector.fusion[5].item() == pytest.approx(made.record.figures["ae_weight"])
+    assert made.detector.fusion[6].item() == 0.0  # the global head is told, not counted, unless asked for
     assert any("auto-encoder" in warning for warning in made.record.warnings)
 
 

@@ -60,8 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="photographs of anything: they fill painted damage and feed the penalty (default: generated pictures)",
     )
     parser.add_argument(
-        "--head", choices=("teacher", "student"), default="teacher", help="what the global head pools (default: %(default)s)"
-    )
+        "--head", choices=("off", "teacher", "student"), default="off",
+        help="what the global head pools; off leaves it out of the score, measured to be better (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in RUN")
     parser.add_argument("--json", action="store_true", help="print the run's record as JSON")
     dfsc = parser.add_argument_group("DFSC", "knobs of the constraint; only for models named dfsc-*")
@@ -109,7 +110,8 @@ def run(args: argparse.Namespace) -> int:
         args.model, size=args.size, seed=args.seed, recipe=args.recipe, steps=args.steps, dfsc=dfsc,
         lgfdr=with_changes(LgfdrKnobs(), args.lgfdr),
     )  # fmt: skip
-    config = msgspec.structs.replace(config, head_input=args.head)
+    if args.head != "off":
+        config = msgspec.structs.replace(config, head_input=args.head, head_weight=1.0)
     request = TrainRequest(
         open_dataset(args.data, args.seed),
         config,
