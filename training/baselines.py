@@ -14,7 +14,7 @@ import torch
 from training.features import to_input
 from training.global_head import PooledGaussian, fit_pooled
 from training.networks.pdn import Pdn, PdnSize, grid_side
-from training.teacher.backbones import BACKBONE_SCALE, Backbone, sample_levels
+from training.teacher.levels import BACKBONE_SCALE, Backbone, sample_levels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -23,7 +23,7 @@ from export.graph.contract import finish_detector, write_scores
 from export.lgfdr.attention import write_gate, write_linear, write_tokens
 from training.networks.normalize import IMAGENET_MEAN, IMAGENET_STD
 from training.networks.pdn import BORDER_CELLS
-from training.teacher.backbones import BACKBONE_SCALE
+from training.teacher.levels import BACKBONE_SCALE
 
 if TYPE_CHECKING:
     from torch import nn

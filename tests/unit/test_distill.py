@@ -12,8 +12,9 @@ from edge.errors import PictureError
 from training.errors import BackboneError, TeacherFileError
 from training.networks.pdn import Pdn, PdnSize, grid_side
 from training.teacher import distill as module
-from training.teacher.backbones import BACKBONES, Level, load_backbone, orthogonal_projection, sample_levels
+from training.teacher.backbones import BACKBONES, load_backbone
 from training.teacher.distill import Distillation, DistillConfig, checkpoint_path, distill
+from training.teacher.levels import Level, orthogonal_projection, sample_levels
 from training.teacher.pictures import PicturePool, find_pictures, hash_pictures, read_photograph
 from training.teacher.ridge import fit_last_convolution
 from training.teacher.store import TeacherInfo, load_teacher, save_teacher
@@ -109,7 +110,6 @@ def test_distillation_learns_and_says_where_from(small, tmp_path):
 
 def test_resumed_distillation_is_the_unbroken_one_bit_for_bit(small, tmp_path):
     whole = Distillation(small, [], torch.device("cpu"))
-    whole.begin()
     for _ in range(2):
         whole.step()
     whole.save(tmp_path / "t.safetensors")
@@ -135,8 +135,8 @@ def test_resume_refuses_other_settings(small, tmp_path):
 
 
 def test_unknown_backbone_names_the_known_ones():
-    with pytest.raises(BackboneError, match=r"'resnet'.*efficientnet-lite2"):
-        load_backbone("resnet", torch.device("cpu"))
+    with pytest.raises(BackboneError, match=r"'vgg'.*efficientnet-lite2, resnet"):
+        load_backbone("vgg", torch.device("cpu"))
 
 
 def test_efficientnet_has_the_levels_it_declares():

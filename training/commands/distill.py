@@ -17,6 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.add_argument("images", nargs="*", type=Path, help="photographs: files or folders (none: generated pictures alone)")
     parser.add_argument("--backbone", default="efficientnet-lite2", help="network to imitate (default: %(default)s)")
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE",
+        help="the network's weights, for --backbone resnet: a state dict of torchvision's or timm's, e.g. WideResNet-101-2",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="teacher file to write, .safetensors")
     parser.add_argument("--model", choices=("pdn-s", "pdn-m"), default="pdn-s", help="teacher's size (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=1000, help="steps in all (default: %(default)s)")
@@ -25,7 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--textures", type=int, default=256, help="generated pictures in the pool; 0 for none (default: %(default)s)"
     )
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="peak learning rate (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything drawn (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="torch device, e.g. cpu or cuda (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves it to torch (default: %(default)s)")
@@ -50,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     config = DistillConfig(
-        backbone=args.backbone, model=PdnSize(args.model), steps=args.steps, batch=args.batch, size=args.size,
-        seed=args.seed, learning_rate=args.learning_rate, textures=args.textures,
+        backbone=args.backbone, weights=args.weights, model=PdnSize(args.model), steps=args.steps,
+        batch=args.batch, size=args.size, seed=args.seed, textures=args.textures,
     )  # fmt: skip
     info = distill(config, args.images, args.out, torch.device(args.device), resume=args.resume)
     if args.json:

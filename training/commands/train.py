@@ -40,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=SHIPPED_TEACHER,
         metavar="FILE",
-        help="teacher file, from `onbelt distill` (default: the PDN-S that ships; see docs/teacher.md)",
+        help="teacher file, from `onbelt distill`, or a state dict in nelson1425's or anomalib's layout "
+        "(default: the PDN-S that ships; see docs/teacher.md)",
     )
     parser.add_argument(
         "--size", type=_size, default=256, help="side of the picture in pixels (default: %(default)s, the paper's)"

@@ -23,7 +23,8 @@ from torch.nn import functional
 
 from training.errors import BackboneError
 from training.networks.pdn import STRIDE_PX
-from training.teacher.backbones import BACKBONE_SCALE, EfficientNetLite2
+from training.teacher.efficientnet_lite import EfficientNetLite2
+from training.teacher.levels import BACKBONE_SCALE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

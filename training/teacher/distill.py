@@ -5,9 +5,9 @@ After Algorithm 3 of EfficientAD (arXiv 2303.14535v3), with these differences, a
 - the backbone is any of `training.teacher.backbones`, not WideResNet-101, and its levels are projected, not pooled;
 - the PDN sees crops of 128 px without padding (the paper: 256 px with padding), so no target is spent on patches that
   hang over the border; what the backbone says is sampled exactly at the middles of the patches;
-- a few thousand pictures instead of 960,000: so the weights start at He's scale, the last layer is fitted in closed form (ridge
-  regression) before the first step and after the last one, the wide layers learn at a part of the rate (else the first steps
-  undo that fit), rates warm up and fall as a cosine, and an exponential mean of the weights is kept and stored;
+- a few thousand pictures instead of 960,000: so the weights start at He's scale, hidden kernels learn by Muon (`training.muon`),
+  rates warm up and fall as a cosine, an exponential mean of the weights is kept, and at the end its last layer is fitted in
+  closed form (ridge regression) where that lowers the held-out loss;
 - photographs and generated pictures are mixed.
 
 As in the paper: the backbone sees the picture at twice the side, one picture in ten is grey, targets are normalized
@@ -29,16 +29,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 
 from training.errors import TeacherFileError
+from training.muon import NetworkOptimizer
 from training.networks.normalize import normalize_frames
-from training.networks.pdn import TEACHER_CHANNELS, Pdn, PdnSize, grid_side
-from training.teacher.backbones import BACKBONE_SCALE, Backbone, load_backbone, orthogonal_projection, sample_levels
+from training.networks.pdn import Pdn, PdnSize
+from training.teacher.backbones import load_backbone
+from training.teacher.levels import BACKBONE_SCALE
 from training.teacher.pictures import PicturePool, find_pictures, hash_pictures, read_photograph
-from training.teacher.ridge import fit_last_convolution, layered_rates
-from training.teacher.store import TeacherInfo, save_teacher
+from training.teacher.ridge import fit_last_convolution
+from training.teacher.store import TeacherInfo, hash_file, save_teacher
+from training.teacher.targets import Targets
+from training.trainers.weights import WeightMean, initialize_at_he_scale
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -64,13 +67,15 @@ class DistillConfig:
     """What a distillation is asked for; defaults made the interim teacher.
 
     Attributes:
-        backbone: Name in `BACKBONES`.
+        backbone: Name in `training.teacher.backbones`.
+        weights: The backbone's weight file, where it is read from one.
         model: Which PDN.
         steps: Steps in all.
         batch: Pictures a step.
         size: Side of a picture in pixels as the PDN sees it.
         seed: Seed of everything that is drawn.
-        learning_rate: Peak of the schedule for the first layer; the others get less (`training.teacher.ridge.layered_rates`).
+        muon_rate: Peak length of Muon's steps on the hidden kernels, as a share of their norm.
+        adam_rate: Peak learning rate of the rest.
         weight_decay: Adam's (paper: 1e-5).
         warmup_steps: Steps of linear growth.
         grey_chance: Chance that a picture loses its colour (paper: 0.1).
@@ -81,12 +86,14 @@ class DistillConfig:
     """
 
     backbone: str = "efficientnet-lite2"
+    weights: Path | None = None
     model: PdnSize = PdnSize.SMALL
     steps: int = 1000
     batch: int = 8
     size: int = 128
     seed: int = 0
-    learning_rate: float = 1e-3
+    muon_rate: float = 0.01
+    adam_rate: float = 1e-3
     weight_decay: float = 1e-5
     warmup_steps: int = 40
     grey_chance: float = 0.1
@@ -96,91 +103,12 @@ class DistillConfig:
     save_every_s: float = 60.0
 
 
-class Targets(nn.Module):
-    """Normalized, weighted and projected backbone features at the patches of a PDN.
-
-    Args:
-        backbone: The network to imitate.
-        size: Side of a picture as the PDN sees it.
-        seed: Seed of the projection.
-        device: Where to work.
-    """
-
-    mean: torch.Tensor
-    scale: torch.Tensor
-    projection: torch.Tensor
-    out_mean: torch.Tensor
-    out_std: torch.Tensor
-
-    def __init__(self, backbone: Backbone, size: int, seed: int, device: torch.device) -> None:
-        super().__init__()
-        self._backbone = backbone
-        self._cells = grid_side(size)
-        channels = sum(level.channels for level in backbone.levels)
-        self.register_buffer("mean", torch.zeros(channels, device=device))
-        self.register_buffer("scale", torch.ones(channels, device=device))
-        self.register_buffer("projection", orthogonal_projection(channels, TEACHER_CHANNELS, seed).to(device))
-        self.register_buffer("out_mean", torch.zeros(TEACHER_CHANNELS, device=device))
-        self.register_buffer("out_std", torch.ones(TEACHER_CHANNELS, device=device))
-
-    def _features(self, large: torch.Tensor) -> torch.Tensor:
-        return sample_levels(self._backbone(large), self._backbone.levels, self._cells)
-
-    def fit(self, batches: Sequence[torch.Tensor]) -> None:
-        """Takes the statistics of every channel before and after the projection.
-
-        Args:
-            batches: (N, 3, S, S) normalized pictures at the backbone's side.
-        """
-        total = torch.zeros(self.mean.shape[0], dtype=torch.float64, device=self.mean.device)
-        outer = torch.zeros(len(total), len(total), dtype=torch.float64, device=self.mean.device)
-        count = 0
-        for large in batches:
-            vectors = self._features(large).permute(0, 2, 3, 1).reshape(-1, len(total)).to(torch.float64)
-            total += vectors.sum(0)
-            outer += vectors.T @ vectors
-            count += len(vectors)
-        mean = total / count
-        covariance = outer / count - torch.outer(mean, mean)
-        level_scale = torch.cat(
-            [torch.full((lv.channels,), math.sqrt(lv.share / lv.channels)) for lv in self._backbone.levels]
-        ).to(covariance)
-        std = covariance.diagonal().clamp_min(1e-12).sqrt()
-        # A channel that is nearly always 0 would dominate the one picture where it fires (seen: a loss of 93): its deviation
-        # counts as at least a third of its level's median.
-        floor = torch.cat(
-            [part.median().expand(len(part)) for part in torch.split(std, [lv.channels for lv in self._backbone.levels])]
-        )
-        scale = level_scale / torch.maximum(std, floor / 3)
-        self.mean.copy_(mean)
-        self.scale.copy_(scale)
-        projection = self.projection.to(torch.float64)
-        projected = projection @ (covariance * scale[:, None] * scale[None, :]) @ projection.T
-        self.out_std.copy_(projected.diagonal().clamp_min(1e-12).sqrt())  # the mean is 0 by construction
-
-    @torch.no_grad()
-    def forward(self, large: torch.Tensor) -> torch.Tensor:
-        """(N, 3, S, S) normalized pictures -> (N, 384, cells, cells), every channel of unit variance."""
-        features = (self._features(large) - self.mean[:, None, None]) * self.scale[:, None, None]
-        projected = torch.einsum("oc,nchw->nohw", self.projection, features)
-        return (projected - self.out_mean[:, None, None]) / self.out_std[:, None, None]
-
-
-def learning_rate_at(step: int, config: DistillConfig) -> float:
-    """Linear warm-up, then half a cosine down to 2 % of the peak."""
+def height_at(step: int, config: DistillConfig) -> float:
+    """The rates' height, 0 to 1 of their peaks: linear warm-up, then half a cosine down to 2 %."""
     if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
+        return (step + 1) / config.warmup_steps
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return config.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
-
-
-def initialize_at_he_scale(network: nn.Module) -> None:
-    """He's normal initialization for every convolution: unit signal through ReLU layers from the first step on."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            assert module.bias is not None
-            nn.init.zeros_(module.bias)
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
 class Distillation:
@@ -201,6 +129,7 @@ class Distillation:
         self.loss_mean = 1.0
         self._images = len(photographs)
         self._images_hash = hash_pictures(photographs)
+        self._weights_sha256 = hash_file(config.weights) if config.weights else ""
         held = max(1, round(len(photographs) * HELD_OUT_SHARE)) if len(photographs) > 1 else 0
         # Neighbouring names are often crops of one photograph: held-out ones are taken from the end, in one block.
         train, held_out = photographs[: len(photographs) - held], photographs[len(photographs) - held :]
@@ -209,17 +138,22 @@ class Distillation:
         self._held_pool = PicturePool(
             held_out, generated=max(8, textures // 10), generated_share=share, rng=self._rng("held-out pool")
         )
-        self._targets = Targets(load_backbone(config.backbone, device), config.size, config.seed, device)
+        self._targets = Targets(load_backbone(config.backbone, device, config.weights), config.size, config.seed, device)
         rng = self._rng("statistics")
         self._targets.fit([self._batch(self._pool, rng, 8)[1] for _ in range(STATISTICS_CROPS // 8)])
         torch.manual_seed(config.seed)
         self.teacher = Pdn(config.model)
         initialize_at_he_scale(self.teacher)
         self.teacher.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.mean_teacher = copy.deepcopy(self.teacher).requires_grad_(requires_grad=False)
-        self._optimizer = torch.optim.Adam(layered_rates(self.teacher), weight_decay=config.weight_decay)
+        self._mean = WeightMean(self.teacher, config.mean_decay)
+        self._optimizer = NetworkOptimizer(self.teacher, betas=(0.9, 0.99), weight_decay=config.weight_decay)
         rng = self._rng("held-out crops")
         self._held_batches = [self._batch(self._held_pool, rng, 8) for _ in range(HELD_OUT_CROPS // 8)]
+
+    @property
+    def mean_teacher(self) -> Pdn:
+        """The exponential mean of the weights: what is kept."""
+        return self._mean.network
 
     def _rng(self, what: str, step: int = 0) -> np.random.Generator:
         """A generator of its own for every purpose and step, so that resuming needs no saved state of any."""
@@ -235,9 +169,10 @@ class Distillation:
         )
         return small.contiguous(memory_format=torch.channels_last), large
 
-    def fit_last_layer(self, network: Pdn, purpose: str) -> None:
-        """Fits a network's last convolution on crops of their own (`purpose` names the draw)."""
-        rng = self._rng(purpose)
+    def finish(self) -> None:
+        """Fits the last layer of the mean teacher on crops of their own, and keeps the better of the two by the held-out loss."""
+        before, weights = self.held_out_loss(), copy.deepcopy(self.mean_teacher.state_dict())
+        rng = self._rng("last fit")
 
         def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
             for _ in range(RIDGE_CROPS // 8):
@@ -245,17 +180,7 @@ class Distillation:
                 yield small, self._targets(large)
 
         generator = torch.Generator().manual_seed(self.config.seed)
-        fit_last_convolution(network, batches(), positions=RIDGE_POSITIONS, generator=generator)
-
-    def begin(self) -> None:
-        """Fits the last layer on top of random ones: a start at .84 of the variance instead of more than 1."""
-        self.fit_last_layer(self.teacher, "first fit")
-        self.mean_teacher.load_state_dict(self.teacher.state_dict())
-
-    def finish(self) -> None:
-        """Fits the last layer of the mean teacher, and keeps the better of the two by the held-out loss."""
-        before, weights = self.held_out_loss(), copy.deepcopy(self.mean_teacher.state_dict())
-        self.fit_last_layer(self.mean_teacher, "last fit")
+        fit_last_convolution(self.mean_teacher, batches(), positions=RIDGE_POSITIONS, generator=generator)
         after = self.held_out_loss()
         logger.info("last layer fitted: held-out %.4f -> %.4f", before, after)
         if after > before:
@@ -265,18 +190,12 @@ class Distillation:
         """Learns from one batch and returns its loss (1.0 is "predicts the mean")."""
         small, large = self._batch(self._pool, self._rng("step", self.step_number), self.config.batch)
         target = self._targets(large)
-        for group in self._optimizer.param_groups:
-            group["lr"] = group["share"] * learning_rate_at(self.step_number, self.config)
         loss = functional.mse_loss(self.teacher(small), target)
-        self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.teacher.parameters(), 1.0)
-        self._optimizer.step()
-        # The mean of a short run must not remember its beginning: the decay grows with the steps done.
-        decay = min(self.config.mean_decay, (1 + self.step_number) / (10 + self.step_number))
-        with torch.no_grad():
-            for mean, now in zip(self.mean_teacher.parameters(), self.teacher.parameters(), strict=True):
-                mean.lerp_(now, 1 - decay)
+        height = height_at(self.step_number, self.config)
+        self._optimizer.descend(
+            loss, muon_rate=height * self.config.muon_rate, adam_rate=height * self.config.adam_rate, clip_norm=1.0
+        )
+        self._mean.update(self.teacher, self.step_number)
         self.step_number += 1
         value = loss.item()
         self.loss_mean += (value - self.loss_mean) * max(0.02, 1 / self.step_number)
@@ -299,7 +218,7 @@ class Distillation:
             model=config.model.value, backbone=config.backbone, images=self._images, images_sha256=self._images_hash,
             textures=config.textures, steps=self.step_number, batch=config.batch, size=config.size, seed=config.seed,
             train_loss=round(self.loss_mean, 5), held_out_loss=round(self.held_out_loss(), 5),
-            complete=self.step_number >= config.steps,
+            complete=self.step_number >= config.steps, weights_sha256=self._weights_sha256,
         )  # fmt: skip
 
     def save(self, out: Path) -> TeacherInfo:
@@ -371,9 +290,6 @@ def distill(
     work = Distillation(config, photographs, device)
     if resume:
         work.resume(out)
-    else:
-        work.begin()
-        print(f"last layer fitted: held-out {work.held_out_loss():.4f}", file=sys.stderr, flush=True)
     start = saved = time.monotonic()
     first = work.step_number
     try:

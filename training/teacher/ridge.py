@@ -1,4 +1,4 @@
-"""The last convolution of a network in closed form, and learning rates that respect a layer's width.
+"""The last convolution of a network in closed form.
 
 Whatever the layers before it do, the best last layer under a squared error is a ridge regression: one pass over pictures and one
 Cholesky factorization of a 4,097-square matrix, where gradient descent needs hundreds of steps.
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 RIDGE = 0.1
 """Ridge as a part of the mean square of an input. Measured on a teacher's first fit: held-out error 1.01, .88, .84, .87 of the
 variance for .001, .01, .1 and 1."""
-
-FIRST_SHARE, HIDDEN_SHARE, LAST_SHARE = 1.0, 0.04, 0.02
-"""Parts of the learning rate for a PDN's first layer (fan-in 48), its hidden ones (2,048 and more) and its last (4,096)."""
 
 
 @torch.no_grad()
@@ -63,14 +60,3 @@ def fit_last_convolution(
     solved = torch.linalg.solve(gram, moment / count).T
     last.weight.copy_(solved[:, :-1].reshape(last.weight.shape))
     last.bias.copy_(solved[:, -1])
-
-
-def layered_rates(network: nn.Module) -> list[dict[str, object]]:
-    """Parameter groups for Adam, one a convolution, each with the `share` of the learning rate its place allows.
-
-    A step of Adam moves every weight by about the rate, and so an output by up to rate x fan-in. With one rate for all layers the
-    first steps undid a closed-form fit (.84 -> .94 of the variance); the last layer, which is fitted already, gets least.
-    """
-    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    shares = [FIRST_SHARE] + [HIDDEN_SHARE] * (len(convolutions) - 2) + [LAST_SHARE]
-    return [{"params": list(conv.parameters()), "share": share} for conv, share in zip(convolutions, shares, strict=True)]

