@@ -14,6 +14,7 @@
 #   make gatecheck the gate check on the reference gate and on gates with a broken rule (mosquitto); writes docs/gatecheck.md
 #   make systemd  the shipped units under a real systemd in a container (root; 2 minutes); writes docs/systemd.md
 #   make gige     GigE Vision frames over loopback, counted and judged (Aravis; two minutes); writes docs/gige.md
+#   make training-speed  a training step beside the one anomalib takes, in one run; writes docs/training-speed.md
 #   make lgfdr    what each part of LGFDR is worth: every variant, three seeds (hours); SETS="scenes/tray ..." names the data
 #   make products train, export and evaluate the belt's products (the shipped demo bundle is one of them)
 PYTHON ?= python3
@@ -26,7 +27,7 @@ SECONDS_DEMO ?= 60
 SETS ?= products/scenes/tray
 
 .PHONY: demo test check bench products update-kills update-power-cuts update-switch update-bad-models update-mqtt fleet \
-	limits powercuts gatecheck systemd gige lgfdr clean
+	limits powercuts gatecheck systemd gige lgfdr training-speed clean
 
 demo: $(VENV)/.demo
 	$(BIN)/onbelt demo --seconds $(SECONDS_DEMO)
@@ -66,6 +67,9 @@ gige: $(VENV)/.train
 
 lgfdr: $(VENV)/.train
 	$(BIN)/python benchmarks/lgfdr.py $(SETS) --out build/lgfdr $(LGFDR_ARGS)
+
+training-speed: $(VENV)/.train
+	$(BIN)/python benchmarks/training_speed.py --report docs/training-speed.md
 
 products: $(VENV)/.train
 	BIN=$(BIN) benchmarks/products.sh

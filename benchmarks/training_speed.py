@@ -1,0 +1,141 @@
+"""How fast a training step is, beside the setting anomalib trains EfficientAD-S in; all interleaved in one run.
+
+    python benchmarks/training_speed.py --report docs/training-speed.md
+    python benchmarks/training_speed.py --rounds 2 --block 1
+
+anomalib's default is the paper's step (Algorithm 1: one picture, one natural picture, five passes) in fp32, NCHW, each network
+called by itself. It is timed as that setting of our own step to the paper's letter, not with anomalib's code, whose import needs
+torchvision. Ours beside it: the same step with channels last, and both phases of the short recipe. Pictures are generated; what
+is on them costs no time. A block of steps of each, in turn, so that other work on the machine hits all alike; medians of the
+rounds.
+"""
+
+import argparse
+import copy
+import statistics
+import sys
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edge.engine.machine import this_machine
+from training.features import teacher_statistics
+from training.networks.detector import Detector
+from training.networks.pdn import Pdn, PdnSize
+from training.recipe import FastKnobs, RunConfig, make_config
+from training.teacher.textures import generate_texture
+from training.trainers.fast import FastTrainer
+from training.trainers.paper import PaperTrainer
+
+PICTURES = 24
+"""Enough for three batches of the auto-encoder; what they show costs no time."""
+
+PAPER_STEPS = 70_000
+
+
+def detector_for(config: RunConfig, frames: np.ndarray[Any, np.dtype[np.uint8]]) -> Detector:
+    """An untrained detector with the statistics of an untrained teacher: speed does not depend on what weights say."""
+    torch.manual_seed(0)
+    detector = Detector(config.pdn, config.size, map_directions=config.map_directions)
+    detector.teacher.load_state_dict(Pdn(PdnSize.SMALL).state_dict())
+    mean, std = teacher_statistics(detector.teacher, frames, torch.device("cpu"))
+    detector.teacher_mean.copy_(mean)
+    detector.teacher_std.copy_(std)
+    return detector
+
+
+def make_settings(size: int) -> dict[str, tuple[Any, int]]:
+    """Name -> (trainer, pictures a step)."""
+    rng = np.random.default_rng(0)
+    frames = np.stack([generate_texture(rng, size) for _ in range(PICTURES)])
+    cpu = torch.device("cpu")
+
+    def natural(_rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        return frames[int(_rng.integers(0, len(frames)))]
+
+    paper = make_config("dfsc-efficientad-s", size=size, recipe="paper")
+    fast = make_config("dfsc-efficientad-s", size=size)
+    assert isinstance(fast.knobs, FastKnobs)
+    plain = PaperTrainer(paper, detector_for(paper, frames), frames, natural, cpu)
+    ours = PaperTrainer(paper, detector_for(paper, frames), frames, natural, cpu)
+    for network in (plain._detector.student, plain._detector.autoencoder, plain._detector.teacher):  # noqa: SLF001
+        network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    first = FastTrainer(fast, detector_for(fast, frames), frames, natural, cpu)
+    second = copy.deepcopy(first)
+    second.step_number = fast.knobs.autoencoder_steps
+    return {
+        "the paper's step as anomalib runs it (fp32, NCHW)": (plain, 1),
+        "the paper's step, channels last": (ours, 1),
+        "short recipe, auto-encoder": (first, fast.knobs.autoencoder_batch),
+        "short recipe, student": (second, fast.knobs.student_batch),
+    }
+
+
+def measure(settings: dict[str, tuple[Any, int]], rounds: int, block: int) -> dict[str, float]:
+    """Median seconds a step of each setting."""
+    for trainer, _ in settings.values():
+        trainer.step()  # what the first step alone does is no step's cost
+    times: dict[str, list[float]] = {name: [] for name in settings}
+    for done in range(rounds):
+        for name, (trainer, _) in settings.items():
+            start = time.perf_counter()
+            for _ in range(block):
+                trainer.step()
+            times[name].append((time.perf_counter() - start) / block)
+        print(f"round {done + 1} of {rounds}", file=sys.stderr, flush=True)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def report(medians: dict[str, float], settings: dict[str, tuple[Any, int]], size: int, command: str) -> str:
+    """The table, and what the recipes take in all at these rates."""
+    base_name, *_ = medians
+    base = medians[base_name]
+    rows = [
+        "| step | s a step | steps/s | times anomalib's | pictures/s |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {name} | {seconds:.3f} | {1 / seconds:.2f} | {base / seconds:.1f} | {settings[name][1] / seconds:.2f} |"
+            for name, seconds in medians.items()
+        ),
+    ]
+    knobs = FastKnobs()
+    *_, autoencoder, student = medians.values()
+    whole = knobs.autoencoder_steps * autoencoder + knobs.steps * student
+    day = datetime.now(timezone.utc).date()
+    return "\n".join(
+        [
+            "# Speed of training",
+            f"`{command}`, {this_machine()}, torch {torch.__version__} with {torch.get_num_threads()} threads, {day}, {size} px.",
+            "",
+            *rows,
+            "",
+            f"The whole short recipe ({knobs.autoencoder_steps} + {knobs.steps} steps) takes {whole / 60:.0f} min at these rates, "
+            f"{PAPER_STEPS:,} steps as anomalib runs them {PAPER_STEPS * base / 3600:.0f} h.",
+            "",
+        ]
+    )
+
+
+def main() -> int:
+    """Measures, prints, and writes the report where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=256, help="side of the picture in pixels (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=7, help="blocks of each setting (default: %(default)s)")
+    parser.add_argument("--block", type=int, default=3, help="steps a block (default: %(default)s)")
+    parser.add_argument("--report", type=Path, help="write the table there, too")
+    args = parser.parse_args()
+    settings = make_settings(args.size)
+    medians = measure(settings, args.rounds, args.block)
+    text = report(medians, settings, args.size, f"make training-speed (rounds {args.rounds}, blocks of {args.block})")
+    print(text)
+    if args.report:
+        args.report.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
