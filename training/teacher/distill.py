@@ -6,8 +6,7 @@ After Algorithm 3 of EfficientAD (arXiv 2303.14535v3), with these differences, a
 - the PDN sees crops of 128 px without padding (the paper: 256 px with padding), so no target is spent on patches that
   hang over the border; what the backbone says is sampled exactly at the middles of the patches;
 - a few thousand pictures instead of 960,000: so the weights start at He's scale, hidden kernels learn by Muon (`training.muon`),
-  rates warm up and fall as a cosine, an exponential mean of the weights is kept, and at the end its last layer is fitted in
-  closed form (ridge regression) where that lowers the held-out loss;
+  rates warm up and fall as a cosine, and an exponential mean of the weights is what is kept;
 - photographs and generated pictures are mixed.
 
 As in the paper: the backbone sees the picture at twice the side, one picture in ten is grey, targets are normalized
@@ -19,7 +18,6 @@ draws exactly what an unbroken run draws.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import logging
 import math
@@ -38,13 +36,12 @@ from training.networks.pdn import Pdn, PdnSize
 from training.teacher.backbones import load_backbone
 from training.teacher.levels import BACKBONE_SCALE
 from training.teacher.pictures import PicturePool, find_pictures, hash_pictures, read_photograph
-from training.teacher.ridge import fit_last_convolution
 from training.teacher.store import TeacherInfo, hash_file, save_teacher
 from training.teacher.targets import Targets
 from training.trainers.weights import WeightMean, initialize_at_he_scale
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -57,14 +54,10 @@ STATISTICS_CROPS = 192
 
 HELD_OUT_CROPS = 32
 
-RIDGE_CROPS = 400
-RIDGE_POSITIONS = 128
-"""Crops, and patches of each, the last layer is fitted on: 51,200 equations for 4,097 unknowns a channel."""
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DistillConfig:
-    """What a distillation is asked for; defaults made the interim teacher.
+    """What a distillation is asked for.
 
     Attributes:
         backbone: Name in `training.teacher.backbones`.
@@ -168,23 +161,6 @@ class Distillation:
             large, size=(self.config.size, self.config.size), mode="bilinear", antialias=True, align_corners=False
         )
         return small.contiguous(memory_format=torch.channels_last), large
-
-    def finish(self) -> None:
-        """Fits the last layer of the mean teacher on crops of their own, and keeps the better of the two by the held-out loss."""
-        before, weights = self.held_out_loss(), copy.deepcopy(self.mean_teacher.state_dict())
-        rng = self._rng("last fit")
-
-        def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-            for _ in range(RIDGE_CROPS // 8):
-                small, large = self._batch(self._pool, rng, 8)
-                yield small, self._targets(large)
-
-        generator = torch.Generator().manual_seed(self.config.seed)
-        fit_last_convolution(self.mean_teacher, batches(), positions=RIDGE_POSITIONS, generator=generator)
-        after = self.held_out_loss()
-        logger.info("last layer fitted: held-out %.4f -> %.4f", before, after)
-        if after > before:
-            self.mean_teacher.load_state_dict(weights)
 
     def step(self) -> float:
         """Learns from one batch and returns its loss (1.0 is "predicts the mean")."""
@@ -312,5 +288,4 @@ def distill(
         info = work.save(out)
         print(f"stopped at step {info.steps}; go on with --resume", file=sys.stderr)
         raise
-    work.finish()
     return work.save(out)

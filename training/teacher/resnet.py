@@ -9,7 +9,7 @@ is the network up to its third stage, whose second and third outputs (strides 8 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
