@@ -3,7 +3,7 @@
 A model's input is uint8 RGB (size, size, 3). A frame of another size is stretched to it with Pillow's bilinear filter, which
 widens its support when shrinking (antialiased) and computes in fixed point for 8-bit pictures: the same bytes on every machine.
 A frame at least four times as large in both directions is first averaged over whole blocks of pixels, as many as fit (Pillow's
-`reduce`, integers too), since the filter's cost grows with the frame and a 1920x1200 frame took 12 ms of processor time, against 4.
+`reduce`, integers too), since the filter's cost grows with the frame: 12 ms of processor time for one of 1920x1200, against 4.
 Large frames are shrunk in two bands at once where there are two cores: the same bytes in less time.
 Mean and standard deviation are folded into the graph; nothing else happens to a pixel outside it.
 """

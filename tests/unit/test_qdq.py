@@ -8,7 +8,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from export.fuse.layers import Conv
 from export.quantize.rounding import Covariance, choose_scales, round_weight
-from export.quantize.scheme import Point, quantize_conv
+from export.quantize.scheme import Point, quantize_conv, round_conv
 
 
 def smooth_map(channels=6, side=24, seed=0):
@@ -90,7 +90,7 @@ def test_a_shifted_input_gives_the_same_output(conv):
     outputs = {}
     for shift in (0.0, 128.0):
         point = Point(1.0, np.full(6, shift), mean, variance)
-        integers = quantize_conv(conv, point, 63, covariance_of(value, 3))
+        integers = quantize_conv(conv, point, *round_conv(conv, point, 63, covariance_of(value, 3)))
         held = integers.weight * integers.scale.astype(np.float64)[:, None, None, None]
         outputs[shift] = windows(value - shift, 3) @ held.reshape(8, -1).T + integers.bias
         # The bias is a whole number of the accumulator's unit.
@@ -106,7 +106,7 @@ def test_a_padded_convolution_refuses_a_shifted_input():
     padded = Conv(np.ones((1, 1, 3, 3)), np.zeros(1), padding=(1, 1, 1, 1))
     point = Point(1.0, np.full(1, 128.0), np.zeros(1), np.ones(1))
     with pytest.raises(ValueError, match="unpadded"):
-        quantize_conv(padded, point, 63, (Covariance(0, 1, np.eye(9, dtype=np.float32)),))
+        quantize_conv(padded, point, np.ones((1, 1, 3, 3), np.int8), np.ones(1, np.float32))
 
 
 def test_a_shift_is_where_the_quantizer_saturates_or_nothing():
