@@ -8,7 +8,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from export.fuse.layers import Conv
 from export.quantize.rounding import Covariance, choose_scales, round_weight
-from export.quantize.scheme import Point, quantize_conv, round_conv
+from export.quantize.scheme import Point, quantize_conv, quantize_twofold, round_conv
 
 
 def smooth_map(channels=6, side=24, seed=0):
@@ -100,6 +100,19 @@ def test_a_shifted_input_gives_the_same_output(conv):
     assert np.abs(outputs[128.0] - outputs[0.0]).max() < 2 * float(integers.scale.max())
     assert np.abs((outputs[128.0] - exact).mean(axis=0)).max() < 0.05 * exact.std()
     assert (outputs[128.0] - exact).std() < 0.01 * exact.std()
+
+
+def test_a_twofold_convolution_holds_its_weights_to_thirteen_bits(conv):
+    value = np.clip(np.rint(smooth_map()), 0, 255)
+    point = Point(1.0, np.full(6, 128.0), value.mean(axis=(1, 2)), value.var(axis=(1, 2)))
+    parts = quantize_twofold(conv, point, 63)
+    held = sum(one.weight * one.scale.astype(np.float64)[:, None, None, None] for one in parts)
+    assert np.abs(held - conv.weight).max() <= 0.51 * float(parts[1].scale.max())
+    assert float(parts[1].scale.max()) < float(parts[0].scale.max()) / 125
+    assert not parts[0].bias.any()
+    exact = windows(value, 3) @ conv.weight.reshape(8, -1).T + conv.bias
+    got = windows(value - 128.0, 3) @ held.reshape(8, -1).T + sum(one.bias for one in parts)
+    assert np.abs(got - exact).max() < 2e-3 * exact.std()
 
 
 def test_a_padded_convolution_refuses_a_shifted_input():
