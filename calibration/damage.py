@@ -7,7 +7,7 @@ to look like any product's defects: it is there to reach further than good parts
 Nothing is learnt from these pictures and no limit is set on them. numpy only; the same seed gives the same bytes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -190,10 +190,23 @@ def damage_all(frames: list[Frame8], count: int, seed: int) -> list[Damaged]:
         count: how many to make.
         seed: same seed, same bytes.
     """
-    if not frames:
+    return list(_each(frames, count, seed))
+
+
+def damaged_frames(frames: NDArray[np.uint8], count: int, seed: int) -> NDArray[np.uint8]:
+    """The pictures of `damage_all` alone, as one array: (N, H, W, 3) uint8 -> (count, H, W, 3) uint8."""
+    painted = np.empty((count, *frames.shape[1:]), np.uint8)
+    for i, one in enumerate(_each(frames, count, seed)):
+        painted[i] = one.frame
+    return painted
+
+
+def _each(frames: Sequence[Frame8], count: int, seed: int) -> Iterator[Damaged]:
+    if not len(frames):
         raise ValueError("expected at least one good picture to damage, got none")
     rng = np.random.default_rng(seed)
-    return [damage(frames[i % len(frames)], rng, KINDS[i % len(KINDS)]) for i in range(count)]
+    for i in range(count):
+        yield damage(frames[i % len(frames)], rng, KINDS[i % len(KINDS)])
 
 
 def _blend(frame: Frame8, painted: NDArray[np.float64], opacity: NDArray[np.float64]) -> Frame8:

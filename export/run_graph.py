@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,13 +51,24 @@ def score_all(engine: Engine, frames: NDArray[np.uint8], what: str) -> NDArray[n
         (N, 4) float64 [raw, st, ae, global].
     """
     rows = np.empty((len(frames), 4))
-    last = time.monotonic()
+    progress = progress_of(what)
     for i, frame in enumerate(frames):
         rows[i] = as_row(engine.infer(frame))
+        progress(i + 1, len(frames))
+    return rows
+
+
+def progress_of(what: str) -> Callable[[int, int], None]:
+    """Make a function (done, total) that logs a line every five seconds."""
+    last = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
         if time.monotonic() - last > _PROGRESS_EVERY_S:
             last = time.monotonic()
-            logger.info("%s: %d of %d", what, i + 1, len(frames))
-    return rows
+            logger.info("%s: %d of %d", what, done, total)
+
+    return report
 
 
 def as_row(scores: Scores) -> tuple[float, float, float, float]:

@@ -39,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="private key to sign with; default: ~/.config/onbelt/signing.key, made when missing",
     )
+    parser.add_argument(
+        "--name",
+        metavar="NAME",
+        help="name of the bundle, which boxes and verdicts show; default: NAME of --out",
+    )
     parser.add_argument("--product", metavar="NAME", help="what the bundle inspects; default: the data set's name")
     parser.add_argument(
         "--version", type=int, default=1, metavar="N", help="version of the bundle, counts up per product (default %(default)s)"
@@ -85,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     key = load_private(args.key) if args.key else default_signing_key()
     request = ExportRequest(
         out=args.out,
-        name=args.out.stem,
+        name=args.name or args.out.stem,
         product=args.product or dataset.name,
         version=args.version,
         precision=args.precision,
@@ -109,6 +114,8 @@ def run(args: argparse.Namespace) -> int:
                     "flip_bound": certificate.flip_bound,
                     "auroc_loss": certificate.auroc_reference - certificate.auroc,
                     "int8_equal": certificate.equal,
+                    "forms": certificate.forms,
+                    "tried": certificate.tried,
                     "infer_ms": result.infer_ms,
                     "seconds": round(result.seconds, 1),
                 }
@@ -123,6 +130,9 @@ def run(args: argparse.Namespace) -> int:
         f"p50 {certificate.deviation_p50:.4f} max {certificate.deviation_max:.4f} of the limit, "
         f"AUROC {certificate.auroc_reference:.4f} -> {certificate.auroc:.4f}"
     )
+    if certificate.forms:
+        forms = ", ".join(f"{name} {form}" for name, form in certificate.forms.items())
+        print(f"more than plain INT8: {forms} (mix {certificate.tried} that was tried)")
     print("certified equal to float" if certificate.equal else f"not certified equal to float: {'; '.join(certificate.why_not)}")
     print(f"inference here: p50 {result.infer_ms['p50']:.1f} ms, p99 {result.infer_ms['p99']:.1f} ms", file=sys.stdout)
     return 0

@@ -32,9 +32,9 @@ class Conv:
     stride: int = 1
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
 
-    def scaled(self, factor: float) -> "Conv":
-        """The same convolution with its output, and what a ReLU lets through of it, multiplied by a positive factor."""
-        return replace(self, weight=self.weight * factor, bias=self.bias * factor)
+    def scaled(self, factors: Array) -> "Conv":
+        """The same convolution with each output channel, and what a ReLU lets through, multiplied by a factor: (out,), > 0."""
+        return replace(self, weight=self.weight * factors[:, None, None, None], bias=self.bias * factors)
 
     def outputs(self, first: int, last: int) -> "Conv":
         """The same convolution with the output channels first to last - 1 only."""

@@ -14,7 +14,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, num
 
 from edge import __version__
 from export.fuse.layers import Array, Conv
-from export.quantize.scheme import Scheme, quantize_conv
+from export.quantize.scheme import Form, IntegerConv, Scheme, quantize_twofold
 
 OPSET = 20
 IR_VERSION = 10
@@ -75,7 +75,7 @@ class GraphBuilder:
         return self.node("DequantizeLinear", [quantized, scale, zero], f"{point}.dq")
 
     def conv(self, tensor: str, conv: Conv, name: str, reads: str, writes: str | None = None) -> str:
-        """Add a convolution with its ReLU; its weight is quantized when its input is.
+        """Add a convolution with its ReLU; its weight is quantized when its input is, in the form the scheme says.
 
         Args:
             tensor: input, already behind its Q/DQ.
@@ -85,30 +85,41 @@ class GraphBuilder:
             writes: the activation point of the output, when one follows at once: if it is shifted, the shift goes into the bias
                 and the quantizer's lower end is the ReLU.
         """
-        bias = conv.bias - (self.shift(writes) if writes is not None else 0.0)
-        if self.scheme is not None and reads in self.scheme.points:
-            integers = quantize_conv(
-                replace(conv, bias=bias), self.scheme.points[reads], self.scheme.weight_levels, self.scheme.covariances[name]
-            )
-            bias = integers.bias
-            inputs = [
-                self.constant(f"{name}.weight", integers.weight),
-                self.constant(f"{name}.weight_scale", integers.scale),
-                self.constant(f"{name}.weight_zero", np.zeros(integers.scale.shape, np.int8)),
-            ]
-            weight = self.node("DequantizeLinear", inputs, f"{name}.weight_dq", axis=0)
-        else:
-            weight = self.weight(f"{name}.weight", conv.weight)
-        stored = self.constant(f"{name}.bias", bias.astype(np.float32))
+        point = None if self.scheme is None else self.scheme.points.get(reads)
+        form = Form.FLOAT if self.scheme is None or point is None else self.scheme.form(name)
+        conv = replace(conv, bias=conv.bias - (self.shift(writes) if writes is not None else 0.0))
         bare = not conv.relu or (writes is not None and self.shift(writes) > 0.0)
-        out = self.node(
-            "Conv",
-            [tensor, weight, stored],
-            name if bare else f"{name}.linear",
-            pads=list(conv.padding),
-            strides=[conv.stride, conv.stride],
-        )
+        out = name if bare else f"{name}.linear"
+        if self.scheme is None or point is None or form is Form.FLOAT:
+            if point is not None:  # unpadded, so the shift of its input is a constant of its output
+                conv = replace(conv, bias=conv.bias + conv.weight.sum(axis=(2, 3)) @ point.shift)
+            self._conv([tensor, self.weight(f"{name}.weight", conv.weight)], conv, conv.bias, name, out)
+        elif form is Form.TWOFOLD:
+            coarse, fine = quantize_twofold(conv, point, self.scheme.weight_levels)
+            parts = [
+                self._conv([tensor, self._integers(f"{name}.coarse", coarse)], conv, None, f"{name}.coarse", f"{name}.coarse"),
+                self._conv([tensor, self._integers(f"{name}.fine", fine)], conv, fine.bias, f"{name}.fine", f"{name}.fine"),
+            ]
+            self.node("Add", parts, out)
+        else:
+            integers = self.scheme.integers(name, conv, point)
+            self._conv([tensor, self._integers(name, integers)], conv, integers.bias, name, out)
         return out if bare else self.node("Relu", [out], name)
+
+    def _integers(self, name: str, integers: IntegerConv) -> str:
+        """Add an integer weight behind its DequantizeLinear."""
+        inputs = [
+            self.constant(f"{name}.weight", integers.weight),
+            self.constant(f"{name}.weight_scale", integers.scale),
+            self.constant(f"{name}.weight_zero", np.zeros(integers.scale.shape, np.int8)),
+        ]
+        return self.node("DequantizeLinear", inputs, f"{name}.weight_dq", axis=0)
+
+    def _conv(self, inputs: list[str], conv: Conv, bias: Array | None, name: str, output: str) -> str:
+        """Add the node."""
+        stored = [] if bias is None else [self.constant(f"{name}.bias", bias.astype(np.float32))]
+        strides = [conv.stride, conv.stride]
+        return self.node("Conv", [*inputs, *stored], output, pads=list(conv.padding), strides=strides)
 
     def finish(self, name: str, inputs: list[ValueInfoProto], outputs: list[ValueInfoProto], *, taps: bool = False) -> ModelProto:
         """Make the model; `taps` adds every activation point as a further output."""

@@ -22,7 +22,7 @@ from export.fuse.normalization import PIXEL_OFFSET
 from export.graph.builder import GraphBuilder
 from export.graph.contract import finish_detector, write_scores
 
-INPUT_POINT = "input"
+INPUT_POINT, AE_HIDDEN = "input", "ae.hidden"
 ST_DIFFERENCE, AE_DIFFERENCE, POOLED = "st.difference", "ae.difference", "head.pooled"
 """Tensors behind the last biases: (1, k, n, n), (1, k, n, n) with k the directions kept, and (1, 384)."""
 
@@ -44,17 +44,14 @@ def write_graph(network: FusedNetwork, g: GraphBuilder | None = None, *, taps: b
 
     h_t = _trunk(g, x, network.teacher, "teacher")
     h_s = _trunk(g, x, network.student, "student")
-    h_a = _autoencoder(g, centred, network.autoencoder, cells)
+    h_a = _autoencoder(g, centred, network.autoencoder, cells, None if network.student_ae is not None else AE_HIDDEN)
 
     map_st = _map(g, _stacked(g, h_t, h_s, network.st, "st"), network.map_st, "st")
     if network.student_ae is None:
-        (top, left, bottom, right) = HIDDEN_PADDING
-        pads = g.constant("ae.hidden_pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
-        padded = g.node("Pad", [h_a, pads], "ae.hidden_padded")
-        apart = _stacked(g, padded, h_s, network.ae, "ae")
+        apart = _stacked(g, g.activation(_padded(g, h_a), AE_HIDDEN), h_s, network.ae, "ae")
     else:
         other = g.conv(h_s, network.student_ae, "student.ae", "student.hidden")
-        mine = g.conv(h_a, network.ae, "autoencoder.output", "ae.hidden")
+        mine = g.conv(g.activation(h_a, AE_HIDDEN), network.ae, "autoencoder.output", AE_HIDDEN)
         apart = g.node("Sub", [mine, other], AE_DIFFERENCE)
     map_ae = _map(g, apart, network.map_ae, "ae")
     distance = _head(g, h_t if network.head.branch == "teacher" else h_s, network, cells)
@@ -111,8 +108,26 @@ def _stacked(g: GraphBuilder, first: str, second: str, conv: Conv, name: str) ->
     return g.conv(both, conv, f"{name}.difference", point)
 
 
-def _autoencoder(g: GraphBuilder, centred: str, network: FusedAutoencoder, cells: int) -> str:
-    """Up to the last hidden map (1, 64, n, n), behind its Q/DQ."""
+def _padded(g: GraphBuilder, h_a: str) -> str:
+    """The auto-encoder's hidden map with a rim of zeros, in front of its Q/DQ: a Pad behind it would keep TensorRT from INT8.
+
+    Where the map is shifted, zero is -shift.
+    """
+    (top, left, bottom, right) = HIDDEN_PADDING
+    pads = g.constant("ae.hidden_pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
+    return g.node("Pad", [h_a, pads, g.constant("ae.hidden_zero", np.float32(-g.shift(AE_HIDDEN)))], "ae.hidden_padded")
+
+
+def _autoencoder(g: GraphBuilder, centred: str, network: FusedAutoencoder, cells: int, writes: str | None) -> str:
+    """Up to the last hidden map (1, 64, n, n), before its Q/DQ.
+
+    Args:
+        g: the builder.
+        centred: pixel - 128.
+        network: weights.
+        cells: n.
+        writes: the activation point of the result, when Q/DQ follow with nothing but a Pad between: see `GraphBuilder.conv`.
+    """
     scale = g.constant("autoencoder.pixel_scale", network.pixel_scale.astype(np.float32).reshape(1, 3, 1, 1))
     offset = g.constant("autoencoder.pixel_offset", network.pixel_offset.astype(np.float32).reshape(1, 3, 1, 1))
     x = g.node("Add", [g.node("Mul", [centred, scale], "autoencoder.scaled"), offset], "autoencoder.normalized")
@@ -123,9 +138,10 @@ def _autoencoder(g: GraphBuilder, centred: str, network: FusedAutoencoder, cells
     for i, (wanted, conv) in enumerate((*network.decoder, (cells, network.last_hidden))):
         x = _resize(g, x, wanted, f"autoencoder.resize.{i}") if wanted != side else x
         point = f"autoencoder.decoder.{i}.in"
-        x = g.conv(g.activation(x, point), conv, f"autoencoder.decoder.{i}", point)
+        last = conv is network.last_hidden
+        x = g.conv(g.activation(x, point), conv, f"autoencoder.decoder.{i}", point, writes if last else None)
         side = wanted + sum(conv.padding[::2]) - conv.weight.shape[2] + 1
-    return g.activation(x, "ae.hidden")
+    return x
 
 
 def _resize(g: GraphBuilder, x: str, side: int, name: str) -> str:

@@ -16,7 +16,7 @@ from export.graph.builder import GraphBuilder
 from export.lgfdr.graph import LgfdrWriter
 from export.quantize.covariance import measure_covariances
 from export.quantize.ranges import reach, watch_points
-from export.quantize.scheme import HIGHEST, Point, Scheme
+from export.quantize.scheme import HIGHEST, Forms, Point, Scheme
 
 if TYPE_CHECKING:
     from training.lgfdr.detector import LgfdrDetector
@@ -36,8 +36,8 @@ class LgfdrPasses:
         """See `Passes`."""
         return LgfdrWriter(self.detector).write()
 
-    def int8_graph(self, shown: NDArray[np.uint8], weight_levels: int) -> ModelProto:
-        """See `Passes`."""
+    def quantizer(self, shown: NDArray[np.uint8], weight_levels: int) -> "LgfdrQuantizer":
+        """See `export.passes.Passes`."""
         writer = LgfdrWriter(self.detector)
         tapped = writer.write(taps=True)
         seen = watch_points(tapped, writer.g.points, shown)
@@ -46,4 +46,27 @@ class LgfdrPasses:
             point: Point(reach(seen, point) / HIGHEST, np.zeros(seen[point].mean.shape), seen[point].mean, seen[point].variance)
             for point, _ in writer.convs.values()
         }
-        return LgfdrWriter(self.detector, GraphBuilder(Scheme(points, covariances, weight_levels))).write()
+        return LgfdrQuantizer(self.detector, Scheme(points, covariances, weight_levels))
+
+
+@dataclass(frozen=True, slots=True)
+class LgfdrQuantizer:
+    """LGFDR's one INT8 graph; see `export.passes.Quantizer`.
+
+    Attributes:
+        detector: trained. scheme: measured.
+    """
+
+    detector: "LgfdrDetector"
+    scheme: Scheme
+
+    @property
+    def macs(self) -> dict[str, float]:
+        """See `export.passes.Quantizer`: which of its convolutions bear INT8 was decided once, for every product."""
+        return {}
+
+    def graph(self, forms: Forms | None = None) -> ModelProto:
+        """See `export.passes.Quantizer`."""
+        if forms:
+            raise ValueError(f"expected every convolution in its one form, got {dict(forms)}")
+        return LgfdrWriter(self.detector, GraphBuilder(self.scheme)).write()

@@ -27,16 +27,21 @@ class Activation:
     """What was seen at one point.
 
     Attributes:
-        amax: largest |value|, without headroom. mean, variance: (C,) of each channel.
+        peaks: (C,) largest |value| of each channel, without headroom. mean, variance: (C,) of each channel.
     """
 
-    amax: float
+    peaks: Array
     mean: Array
     variance: Array
 
-    def scaled(self, factor: float) -> "Activation":
-        """What would have been seen had every value been `factor` times as large."""
-        return replace(self, amax=self.amax * factor, mean=self.mean * factor, variance=self.variance * factor**2)
+    @property
+    def amax(self) -> float:
+        """Largest |value| of all channels, without headroom."""
+        return float(self.peaks.max())
+
+    def scaled(self, factors: Array) -> "Activation":
+        """What would have been seen had every value been multiplied by its channel's factor; factors: (C,) or (1,), > 0."""
+        return replace(self, peaks=self.peaks * factors, mean=self.mean * factors, variance=self.variance * factors**2)
 
 
 def collect_ranges(network: FusedNetwork, frames: NDArray[np.uint8]) -> dict[str, Activation]:
@@ -68,13 +73,13 @@ def watch_points(model: ModelProto, points: Mapping[str, str], frames: NDArray[n
         raise ValueError("expected pictures to measure activation ranges on, got none")
     session = open_session(model)
     tensors = list(dict.fromkeys(points.values()))
-    seen = dict.fromkeys(tensors, (0.0, np.zeros(1), np.zeros(1)))
+    seen = dict.fromkeys(tensors, (np.zeros(1), np.zeros(1), np.zeros(1)))
     for frame in frames:
         for name, value in zip(tensors, run_frame(session, tensors, frame), strict=True):
             peak, first, second = seen[name]
             channels = value[0].reshape(value.shape[1], -1)
             mean, square = channels.mean(axis=1, dtype=np.float64), np.square(channels).mean(axis=1, dtype=np.float64)
-            seen[name] = max(peak, float(np.abs(channels).max())), first + mean, second + square
+            seen[name] = np.maximum(peak, np.abs(channels).max(axis=1)), first + mean, second + square
     activations = {}
     for point, name in points.items():
         peak, first, second = seen[name]

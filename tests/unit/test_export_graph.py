@@ -7,16 +7,13 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from calibration.damage import damage_all
+from calibration.damage import damaged_frames
 from edge.engine.onnx_file import check_contract
 from export.certificate import auroc, certify
 from export.fuse.network import fuse
-from export.graph.builder import GraphBuilder
-from export.graph.detector import write_graph
-from export.quantize.covariance import collect_covariances
-from export.quantize.plan import make_scheme
-from export.quantize.ranges import collect_ranges
-from export.quantize.units import to_integer_units
+from export.graph.detector import AE_DIFFERENCE, ST_DIFFERENCE, write_graph
+from export.passes import Passes, Quantizer, passes_of
+from export.quantize.scheme import Form
 from export.run_graph import build_engine, score_all
 from training.networks.detector import Detector, HeadInput
 from training.networks.pdn import PdnSize
@@ -59,15 +56,19 @@ def frames(n: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def quantized() -> tuple[Detector, onnx.ModelProto, onnx.ModelProto]:
-    """A detector, its float graph and its INT8 graph."""
+def measured() -> tuple[Detector, Passes, Quantizer]:
+    """A detector, and what writes its graphs."""
     detector = random_detector()
-    network = fuse(detector)
+    passes = passes_of(detector)
     good = frames(2)
-    shown = np.concatenate([good, np.stack([one.frame for one in damage_all(list(good), 2, 0)])])
-    units, seen = to_integer_units(network, collect_ranges(network, shown))
-    scheme = make_scheme(units, seen, collect_covariances(units, shown))
-    return detector, write_graph(network), write_graph(units, GraphBuilder(scheme))
+    return detector, passes, passes.quantizer(np.concatenate([good, damaged_frames(good, 2, 0)]), 63)
+
+
+@pytest.fixture(scope="module")
+def quantized(measured) -> tuple[Detector, onnx.ModelProto, onnx.ModelProto]:
+    """A detector, its float graph and its INT8 graph."""
+    detector, passes, quantizer = measured
+    return detector, passes.float_graph(), quantizer.graph()
 
 
 @pytest.mark.parametrize(
@@ -103,8 +104,6 @@ def test_both_inputs_of_every_large_convolution_are_quantized_and_symmetric(quan
     for node in large:
         source, weight = (made_by[name] for name in node.input[:2])
         sources = [made_by[name] for name in source.input] if source.op_type == "Concat" else [source]
-        # Padding an integer map with zeros keeps it an integer map.
-        sources = [made_by[one.input[0]] if one.op_type == "Pad" else one for one in sources]
         assert {one.op_type for one in [*sources, weight]} == {"DequantizeLinear"}, node.name
         assert values[node.input[2]].dtype == np.float32
     for node in int8.graph.node:
@@ -133,6 +132,32 @@ def test_int8_scores_stay_near_float_and_both_engines_agree(quantized):
             rows[backend] = score_all(engine, some, "scoring")
     np.testing.assert_allclose(rows["onnxruntime"][:, 1:3], expected[:, 1:3], rtol=0.08, atol=0.02)
     np.testing.assert_allclose(rows["openvino"], rows["onnxruntime"], rtol=0.03, atol=0.01)
+
+
+def test_forms_stand_where_they_are_asked_for_and_bring_scores_nearer_to_float(measured, quantized):
+    detector, _, quantizer = measured
+    assert set(quantizer.macs) == {*(f"{t}.{i}" for t in ("teacher", "student") for i in range(3)), ST_DIFFERENCE, AE_DIFFERENCE}
+    forms = {ST_DIFFERENCE: Form.TWOFOLD, AE_DIFFERENCE: Form.TWOFOLD, "student.2": Form.FLOAT, "teacher.1": Form.FLOAT}
+    mixed = quantizer.graph(forms)
+    onnx.checker.check_model(mixed, full_check=True)
+    check_contract(mixed.SerializeToString(), SIZE, "int8")
+    made_by = {output: node for node in mixed.graph.node for output in node.output}
+    convs = [node for node in mixed.graph.node if node.op_type == "Conv"]
+    integer = {one.name.removesuffix(".linear") for one in convs if made_by[one.input[1]].op_type == "DequantizeLinear"}
+    twofold = {f"{name}.{part}" for name in (ST_DIFFERENCE, AE_DIFFERENCE) for part in ("coarse", "fine")}
+    assert integer == {"teacher.0", "teacher.2", "student.0", "student.1", *twofold}
+    # What only a float convolution reads is not quantized; what an integer one reads besides is.
+    names = {node.name for node in mixed.graph.node}
+    assert not {"teacher.0.relu.q", "teacher.0.out.q", "student.1.out.q"} & names
+    assert {"input.q", "teacher.hidden.q", "student.hidden.q", "ae.hidden.q"} <= names
+    some = frames(2)
+    with torch.no_grad():
+        expected = np.stack([detector(torch.from_numpy(frame[None]))[0].numpy() for frame in some])
+    apart = []
+    for model in (quantized[2], mixed):
+        with build_engine(model, SIZE, "int8", "openvino", 1) as engine:
+            apart.append(np.abs(score_all(engine, some, "scoring")[:, 1:3] - expected[:, 1:3]).mean())
+    assert apart[1] < apart[0]
 
 
 def test_auroc_counts_ties_as_half():

@@ -342,7 +342,7 @@ def test_the_float_graph_gives_the_detectors_numbers(switches):
 def test_the_int8_graph_stays_near_the_float_one_and_leaves_attention_alone():
     detector = random_lgfdr()
     frames = pictures(6, SIZE)
-    model = passes_of(detector).int8_graph(frames[:4], 63)
+    model = passes_of(detector).quantizer(frames[:4], 63).graph()
     onnx.checker.check_model(model, full_check=True)
     producers = {node.output[0]: node.op_type for node in model.graph.node}
     quantized = {

@@ -8,7 +8,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from export.fuse.layers import Conv
 from export.quantize.rounding import Covariance, choose_scales, round_weight
-from export.quantize.scheme import Point, quantize_conv
+from export.quantize.scheme import Point, quantize_conv, quantize_twofold, round_conv
 
 
 def smooth_map(channels=6, side=24, seed=0):
@@ -90,7 +90,7 @@ def test_a_shifted_input_gives_the_same_output(conv):
     outputs = {}
     for shift in (0.0, 128.0):
         point = Point(1.0, np.full(6, shift), mean, variance)
-        integers = quantize_conv(conv, point, 63, covariance_of(value, 3))
+        integers = quantize_conv(conv, point, *round_conv(conv, point, 63, covariance_of(value, 3)))
         held = integers.weight * integers.scale.astype(np.float64)[:, None, None, None]
         outputs[shift] = windows(value - shift, 3) @ held.reshape(8, -1).T + integers.bias
         # The bias is a whole number of the accumulator's unit.
@@ -102,11 +102,24 @@ def test_a_shifted_input_gives_the_same_output(conv):
     assert (outputs[128.0] - exact).std() < 0.01 * exact.std()
 
 
+def test_a_twofold_convolution_holds_its_weights_to_thirteen_bits(conv):
+    value = np.clip(np.rint(smooth_map()), 0, 255)
+    point = Point(1.0, np.full(6, 128.0), value.mean(axis=(1, 2)), value.var(axis=(1, 2)))
+    parts = quantize_twofold(conv, point, 63)
+    held = sum(one.weight * one.scale.astype(np.float64)[:, None, None, None] for one in parts)
+    assert np.abs(held - conv.weight).max() <= 0.51 * float(parts[1].scale.max())
+    assert float(parts[1].scale.max()) < float(parts[0].scale.max()) / 125
+    assert not parts[0].bias.any()
+    exact = windows(value, 3) @ conv.weight.reshape(8, -1).T + conv.bias
+    got = windows(value - 128.0, 3) @ held.reshape(8, -1).T + sum(one.bias for one in parts)
+    assert np.abs(got - exact).max() < 2e-3 * exact.std()
+
+
 def test_a_padded_convolution_refuses_a_shifted_input():
     padded = Conv(np.ones((1, 1, 3, 3)), np.zeros(1), padding=(1, 1, 1, 1))
     point = Point(1.0, np.full(1, 128.0), np.zeros(1), np.ones(1))
     with pytest.raises(ValueError, match="unpadded"):
-        quantize_conv(padded, point, 63, (Covariance(0, 1, np.eye(9, dtype=np.float32)),))
+        quantize_conv(padded, point, np.ones((1, 1, 3, 3), np.int8), np.ones(1, np.float32))
 
 
 def test_a_shift_is_where_the_quantizer_saturates_or_nothing():
