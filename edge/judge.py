@@ -49,6 +49,11 @@ class Judgement:
     regions: tuple[Region, ...]
     anomaly_map: NDArray[np.float32]
 
+    @property
+    def above(self) -> bool:
+        """The score is above the limit, whatever the band makes of it."""
+        return self.cal > 1.0
+
 
 class Judge:
     """Judges the scores of one model. Holds no state between parts."""

@@ -159,8 +159,12 @@ class Daemon:
         self.announcer = Announcer(
             self.rest, names, who, self._bundle, config, self.facts, self.station, self.ledger, clock, self.view
         )
+        quarantine = names.topic(topics.QUARANTINE)
+        self.escape = EscapeWatch(
+            self.station, who.station, self.boot, clock, lambda payload: self.rest.keep(quarantine, payload)
+        )
         by_command = self.trigger if isinstance(self.trigger, CommandTrigger) else None
-        self.inbox = Inbox(names, who.station, self.boot, self.announcer, by_command, clock, self.view, self.rest)
+        self.inbox = Inbox(names, who.station, self.boot, self.announcer, by_command, clock, self.view, self.rest, self.escape)
 
     # --- start ------------------------------------------------------------------------------------------------------------
 
@@ -203,12 +207,12 @@ class Daemon:
             clock,
             self.figures,
             self.view,
-            build.make_drift(config, self._bundle, self.station),
-            escape := EscapeWatch(self.station),
+            build.make_drift(config, self._bundle, self.station, self.escape.drifted),
+            self.escape,
             self.recorder,
             self.tap,
         )
-        self.station.listen(escape.on_change)
+        self.station.listen(self.escape.on_change)
         self.backfill = Backfill(
             journal.path,
             self.rest,
@@ -238,6 +242,7 @@ class Daemon:
             clock,
             clock_source=config.clock.source,
             journal=journal.path,
+            escape=self.escape,
         )
         self.station.listen(self.announcer.on_change)
         self.station.listen(self._on_station)
@@ -357,6 +362,7 @@ class Daemon:
         """Another model judges: what is said about parts from here on is said in its name."""
         self.budget_ms = self._watch.budget_ms = new.budget_ms
         self.publisher.who = new.who
+        self.publisher.drift = build.make_drift(self.config, new.bundle, self.station, self.escape.drifted)
         self.announcer.judge_with(new.who, new.bundle)
 
     def _on_rest(self, connected: bool, why: str) -> None:

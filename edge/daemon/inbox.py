@@ -8,6 +8,7 @@ import logging
 
 from edge.clock import Clock
 from edge.daemon.announce import Announcer
+from edge.daemon.escape import EscapeWatch
 from edge.errors import ContractError
 from edge.mqtt.connection import Incoming
 from edge.mqtt.link import Link
@@ -27,6 +28,7 @@ class Inbox:
         names: the station's topics. station, boot: ours.
         announcer: for rebirth and stale alarms. trigger: where triggers come by command, else None.
         clock: judges `not_after`. view: the page, or None. connection: for results.
+        escape: told of notices of suspect parts.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Inbox:
         clock: Clock,
         view: LiveView | None,
         connection: Link,
+        escape: EscapeWatch,
     ) -> None:
         self.refused = 0
         self.acks = 0
@@ -50,11 +53,12 @@ class Inbox:
         self._clock = clock
         self._view = view
         self._connection = connection
+        self._escape = escape
 
     @staticmethod
     def subscriptions(names: Topics) -> list[tuple[str, int]]:
         """What to subscribe to: (filter, qos)."""
-        return [(names.filter(channel), channel.qos) for channel in (topics.ACK, topics.COMMAND, topics.ALARM)]
+        return [(names.filter(channel), channel.qos) for channel in (topics.ACK, topics.COMMAND, topics.ALARM, topics.QUARANTINE)]
 
     def take(self, message: Incoming) -> None:
         """Handle one message; what is malformed is counted, and said once."""
@@ -70,6 +74,9 @@ class Inbox:
         if alarm:
             if message.retain and message.payload:
                 self._announcer.stale_alarm(alarm)
+            return
+        if self._names.name_in(topics.QUARANTINE, message.topic) is not None:
+            self._escape.heard(message.payload)
             return
         if self._names.name_in(topics.ACK, message.topic):
             self._ack(wire.ACK.decode(message.payload))

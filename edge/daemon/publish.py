@@ -69,6 +69,7 @@ class Publisher:
 
     Attributes:
         clock_state: the wall clock's state, renewed by the pulse.
+        drift: told of judged parts; replaced when another model takes over.
         acked: rows the back-fill got confirmed, to be taken from the outbox here.
         settled_n: rows up to here are confirmed or will not be sent live any more: the back-fill's.
     """
@@ -102,7 +103,7 @@ class Publisher:
         self._clock = clock
         self._figures = figures
         self._view = view
-        self._drift = drift
+        self.drift = drift
         self._escape = escape
         self._recorder = recorder
         self._tap = tap
@@ -145,10 +146,18 @@ class Publisher:
             if self._tap is not None:
                 self._tap.offer(one.verdict, one.outcome)
             self._show(one)
-            if self._escape is not None and one.verdict.verdict != "invalid":
-                self._escape.judged(one.verdict.seq, passed=one.verdict.verdict == "pass")
-            if self._drift is not None and one.outcome.judgement is not None:
-                self._drift.judged(one.outcome.judgement)
+            self._watched(one)
+
+    def _watched(self, one: Written) -> None:
+        verdict, judgement = one.verdict, one.outcome.judgement
+        if self._escape is not None and verdict.verdict != "invalid":
+            self._escape.judged(verdict.seq, verdict.part.trig, passed=verdict.verdict == "pass")
+        elif self._escape is not None and one.outcome.reason == "frozen":
+            self._escape.repeated(f"the camera gave the picture before part {verdict.seq} again")
+        drift, who = self.drift, one.outcome.who or self.who
+        # After another model took over, parts judged by the one before may still come: their p-values are of its calibration.
+        if drift is not None and judgement is not None and (who.model, who.limit) == drift.reference:
+            drift.judged(verdict.seq, judgement)
 
     # --- writing ----------------------------------------------------------------------------------------------------------
 

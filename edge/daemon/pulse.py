@@ -15,6 +15,7 @@ from edge.daemon.backfill import Backfill
 from edge.daemon.capture import Capture
 from edge.daemon.clocksync import StepWatch, read_clock
 from edge.daemon.compose import Identity
+from edge.daemon.escape import EscapeWatch
 from edge.daemon.figures import Facts, Figures
 from edge.daemon.inference import Inference
 from edge.daemon.ledger import Answers, Ledger
@@ -44,7 +45,7 @@ class Pulse:
         ledger, answers: the open parts. station: armed or not. figures, facts: what is reported.
         capture, inference, publisher, backfill: the stages. watch: looks at their counters.
         announcer: told of the camera. notifier: the supervisor. clock: this machine's.
-        clock_source: "auto" or "ptp". journal: whose disk is reported.
+        clock_source: "auto" or "ptp". journal: whose disk is reported. escape: told when the wall clock is set.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Pulse:
         *,
         clock_source: str,
         journal: Path,
+        escape: EscapeWatch,
     ) -> None:
         self._who = who
         self._topic = names.topic(topics.BEAT)
@@ -90,6 +92,7 @@ class Pulse:
         self._clock = clock
         self._clock_source = clock_source
         self._journal = journal
+        self._escape = escape
         self._steps = StepWatch(clock)
         self._start_ns = clock.monotonic_ns()
         self._beats = 0
@@ -178,6 +181,7 @@ class Pulse:
 
     def _watch_clock(self) -> None:
         moved_us = self._steps.look()
+        self._escape.clock_looked(moved_us)
         if moved_us:
             logger.warning("the wall clock was set by %+.3f s; the self-check is repeated, gates wait for it", moved_us / 1e6)
             self._inference.recheck.set()
