@@ -12,6 +12,8 @@ from edge.clock import Clock
 from edge.daemon.compose import Identity, check_room
 from edge.daemon.config import Belt, Genicam, StationConfig
 from edge.daemon.drift import DriftWatch
+from edge.daemon.escape import EscapeWatch
+from edge.daemon.masters import Master, MasterWatch
 from edge.daemon.parts import NS_PER_MS
 from edge.daemon.phase import Station
 from edge.daemon.recorder import Recorder
@@ -135,6 +137,17 @@ def make_drift(config: StationConfig, bundle: Bundle, station: Station, doubt: C
     settings = DriftSettings(drift.parts_per_alarm, drift.bad_share, drift.bad_passed)
     model, _, limit = references(bundle.manifest, bundle.sha256)
     return DriftWatch(DriftMonitor.of(bundle.manifest, settings), station, (model, limit), doubt)
+
+
+def make_masters(config: StationConfig, station: Station, escape: EscapeWatch, clock: Clock) -> MasterWatch | None:
+    """The watch over master parts; None where there are none. Raises ConfigError: one is not understood, or named twice."""
+    check = config.selfcheck
+    masters = tuple(Master.parse(text) for text in check.masters)
+    if len({one.part_id for one in masters}) != len(masters):
+        raise ConfigError(f"selfcheck.masters: expected each part once, got {', '.join(check.masters)}")
+    if not masters:
+        return None
+    return MasterWatch(masters, station, escape, clock, check.master_valid_h * 3_600_000, check.grace_min * 60_000)
 
 
 def make_recorder(config: StationConfig, station: Station) -> Recorder | None:

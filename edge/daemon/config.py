@@ -160,6 +160,27 @@ class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0.01
 
 
+class SelfCheck(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What proves that judging is right, besides the bundle's golden frames."""
+
+    shifts: Annotated[
+        list[str], Doc(max_length=8, description='local times "HH:MM" at which a shift begins: the self-check runs anew then')
+    ] = []
+    masters: Annotated[
+        list[str],
+        Doc(
+            max_length=8,
+            description='master parts by the number their trigger carries: "ID=pass", "ID=reject", "ID=reject@1.3-4.0" (score)',
+        ),
+    ] = []
+    master_valid_h: Annotated[
+        float, Doc(gt=0.0, le=168.0, description="hours after which a master part must have come by again; not armed without")
+    ] = 12.0
+    grace_min: Annotated[
+        float, Doc(ge=0.0, le=480.0, description="minutes after a shift's start until its master parts must have come by")
+    ] = 15.0
+
+
 class Deadline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The time a verdict has."""
 
@@ -259,6 +280,7 @@ class StationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: Model
     deadline: Deadline
     drift: Drift = Drift()
+    selfcheck: SelfCheck = SelfCheck()
     camera: Camera = Camera()
     trigger: Trigger = Trigger()
     mqtt: Mqtt = Mqtt()

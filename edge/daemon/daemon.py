@@ -30,6 +30,7 @@ from edge.daemon.inbox import Inbox
 from edge.daemon.inference import Inference
 from edge.daemon.intake import Intake
 from edge.daemon.ledger import Answers, Ledger
+from edge.daemon.masters import ShiftWatch, parse_shift
 from edge.daemon.modelwatch import ModelWatch, Prepared
 from edge.daemon.notify import Notifier
 from edge.daemon.parts import Outcome, Shot, Ticket
@@ -40,7 +41,9 @@ from edge.daemon.queues import Backlog, Newest
 from edge.daemon.realtime import prepare_thread
 from edge.daemon.tap import Tap
 from edge.daemon.watch import Watch
+from edge.errors import JournalError
 from edge.journal.store import Journal
+from edge.limits.audit import record_in_force
 from edge.mqtt.connection import Connection
 from edge.page.live import LiveView
 from edge.page.server import PageServer
@@ -65,7 +68,7 @@ class Daemon:
         clock: this machine's. notifier: the supervisor, None for nobody.
 
     Raises:
-        ConfigError: a secret is missing, or names are too long together.
+        ConfigError: a secret is missing, names are too long together, or a master part or shift is not understood.
     """
 
     def __init__(
@@ -163,8 +166,21 @@ class Daemon:
         self.escape = EscapeWatch(
             self.station, who.station, self.boot, clock, lambda payload: self.rest.keep(quarantine, payload)
         )
+        self.masters = build.make_masters(config, self.station, self.escape, clock)
+        self.shifts = ShiftWatch(map(parse_shift, config.selfcheck.shifts), clock)
         by_command = self.trigger if isinstance(self.trigger, CommandTrigger) else None
-        self.inbox = Inbox(names, who.station, self.boot, self.announcer, by_command, clock, self.view, self.rest, self.escape)
+        self.inbox = Inbox(
+            names,
+            who.station,
+            self.boot,
+            self.announcer,
+            by_command,
+            clock,
+            self.view,
+            self.rest,
+            self.escape,
+            self.inference.recheck.set,
+        )
 
     # --- start ------------------------------------------------------------------------------------------------------------
 
@@ -211,6 +227,7 @@ class Daemon:
             self.escape,
             self.recorder,
             self.tap,
+            self.masters,
         )
         self.station.listen(self.escape.on_change)
         self.backfill = Backfill(
@@ -243,9 +260,12 @@ class Daemon:
             clock_source=config.clock.source,
             journal=journal.path,
             escape=self.escape,
+            shifts=self.shifts,
+            masters=self.masters,
         )
         self.station.listen(self.announcer.on_change)
         self.station.listen(self._on_station)
+        self._record_limit(self._bundle)
         self.announcer.online()
         self.announcer.on_change()
         self.line.start()
@@ -271,6 +291,19 @@ class Daemon:
             self.camera.name,
             self._broker,
         )
+
+    def _record_limit(self, bundle: Bundle) -> None:
+        """Whoever asks later which limit judged, and who approved it, finds it written; without that the station does not arm."""
+        path = Path(self.config.journal.path).with_suffix(".limits")
+        try:
+            change = record_in_force(path, bundle, self._who.station, self.boot, self._clock.utc_us())
+        except JournalError as exc:
+            self.station.raise_(
+                "limit-record", "fault", f"{exc}"[:240], "a limit may judge only where that is written down; restart"
+            )
+            return
+        if change is not None:
+            logger.info("limit %s, version %d, in force; approved by %s", change.limit, change.version, change.approved_by or "-")
 
     def _run_engine(self, stop: threading.Event) -> None:
         prepare_thread(self.config.process.priority)
@@ -364,6 +397,7 @@ class Daemon:
         self.publisher.who = new.who
         self.publisher.drift = build.make_drift(self.config, new.bundle, self.station, self.escape.drifted)
         self.announcer.judge_with(new.who, new.bundle)
+        self._record_limit(new.bundle)
 
     def _on_rest(self, connected: bool, why: str) -> None:
         if connected:

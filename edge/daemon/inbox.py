@@ -1,10 +1,11 @@
 """What others say to the station over MQTT: acks of gates, commands, and alarms the broker still holds from an earlier start.
 
-Commands change no judgement here: `rebirth` says everything again, `trigger` (where so configured) triggers. A retained command
-is refused: it would be carried out again at every connect.
+Commands change no judgement here: `rebirth` says everything again, `selfcheck` judges the golden frames again, `trigger` (where
+so configured) triggers. A retained command is refused: it would be carried out again at every connect.
 """
 
 import logging
+from collections.abc import Callable
 
 from edge.clock import Clock
 from edge.daemon.announce import Announcer
@@ -28,7 +29,7 @@ class Inbox:
         names: the station's topics. station, boot: ours.
         announcer: for rebirth and stale alarms. trigger: where triggers come by command, else None.
         clock: judges `not_after`. view: the page, or None. connection: for results.
-        escape: told of notices of suspect parts.
+        escape: told of notices of suspect parts. recheck: begins a self-check.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Inbox:
         view: LiveView | None,
         connection: Link,
         escape: EscapeWatch,
+        recheck: Callable[[], None],
     ) -> None:
         self.refused = 0
         self.acks = 0
@@ -54,6 +56,7 @@ class Inbox:
         self._view = view
         self._connection = connection
         self._escape = escape
+        self._recheck = recheck
 
     @staticmethod
     def subscriptions(names: Topics) -> list[tuple[str, int]]:
@@ -107,11 +110,14 @@ class Inbox:
         command = wire.COMMAND.decode(message.payload)
         if self._clock.utc_us() > command.not_after_us:
             ok, detail = False, "its not_after has passed; check the clocks of both sides, and send it again"
-        elif name != "rebirth":
-            ok, detail = False, "expected rebirth; this station knows no other command"
-        else:
+        elif name == "rebirth":
             self._announcer.rebirth()
             ok, detail = True, "birth and state published"
+        elif name == "selfcheck":
+            self._recheck()
+            ok, detail = True, "the self-check begins between two parts; a new token in birth and state says that it passed"
+        else:
+            ok, detail = False, "expected rebirth or selfcheck; this station knows no other command"
         logger.info("command %s from %s: %s", name, command.issuer, detail)
         result = wire.RESULT.encode(wire.Result(wire.RESULT_SCHEMA, self._station, name, command.nonce, ok, detail))
         topic = message.reply_to or self._names.topic(topics.RESULT, name)

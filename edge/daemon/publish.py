@@ -20,6 +20,7 @@ from edge.daemon.compose import Identity, Moment, compose, shortest
 from edge.daemon.drift import DriftWatch
 from edge.daemon.escape import EscapeWatch
 from edge.daemon.figures import Figures
+from edge.daemon.masters import MasterWatch
 from edge.daemon.parts import NS_PER_MS, Outcome
 from edge.daemon.phase import Station
 from edge.daemon.progress import Progress
@@ -66,6 +67,7 @@ class Publisher:
         escape: told of answered parts, or None.
         recorder: keeps evidence, or None.
         tap: hands judged parts to a model in the shadow, or None.
+        masters: told of master parts, which count for nothing else, or None.
 
     Attributes:
         clock_state: the wall clock's state, renewed by the pulse.
@@ -89,6 +91,7 @@ class Publisher:
         escape: EscapeWatch | None = None,
         recorder: Recorder | None = None,
         tap: Tap | None = None,
+        masters: MasterWatch | None = None,
     ) -> None:
         self.progress = Progress("journal", 5000.0, clock)
         self.clock_state = ClockState("free", None, None)
@@ -105,6 +108,7 @@ class Publisher:
         self._view = view
         self.drift = drift
         self._escape = escape
+        self.masters = masters
         self._recorder = recorder
         self._tap = tap
         self._expiry_s = math.ceil(who.valid_ms / 1000) + 1
@@ -150,6 +154,9 @@ class Publisher:
 
     def _watched(self, one: Written) -> None:
         verdict, judgement = one.verdict, one.outcome.judgement
+        if self.masters is not None and self.masters.knows(verdict.part.id):
+            self.masters.judged(verdict.seq, verdict.part.id, judgement)
+            return
         if self._escape is not None and verdict.verdict != "invalid":
             self._escape.judged(verdict.seq, verdict.part.trig, passed=verdict.verdict == "pass")
         elif self._escape is not None and one.outcome.reason == "frozen":

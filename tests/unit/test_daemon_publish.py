@@ -20,6 +20,7 @@ from edge.daemon.escape import EscapeWatch
 from edge.daemon.figures import Facts, Figures
 from edge.daemon.inbox import Inbox
 from edge.daemon.ledger import Ledger
+from edge.daemon.masters import Master, MasterWatch
 from edge.daemon.parts import NS_PER_MS, Outcome, Shot
 from edge.daemon.phase import Station
 from edge.daemon.publish import Publisher
@@ -293,6 +294,19 @@ def test_a_picture_that_comes_again_puts_the_part_before_it_in_quarantine(desk):
     assert (window.cause, window.first, window.last, window.trig_first) == ("frozen", 2, 2, 1002)
 
 
+def test_a_master_part_counts_for_itself_alone(desk):
+    escape = EscapeWatch(desk.station, "st2", BOOT, desk.clock)
+    desk.publisher._escape = escape
+    desk.publisher.drift = DriftWatch(DriftMonitor(9, 0.005), desk.station, (WHO.model, WHO.limit))
+    desk.publisher.masters = MasterWatch((Master.parse("M-GOOD=pass"),), desk.station, escape, desk.clock, 3.6e6, 0.0)
+    assert not desk.station.armed
+    desk.step(outcome(1, part_id="M-GOOD"))
+    assert desk.sent()[0].reason == ["not-armed"], "it proves, and does not pass before it has proven"
+    assert desk.station.armed
+    desk.step(outcome(2))
+    assert (desk.sent()[1].verdict, escape.newest, desk.publisher.drift._part) == ("pass", 2, 1)
+
+
 def test_parts_of_the_model_before_do_not_reach_the_alarms_of_the_new_one(desk):
     """Their p-values are of another calibration, perhaps of another size: such a p is none of the new one's."""
     desk.publisher.drift = DriftWatch(DriftMonitor(100, 0.005), desk.station, ("other", "other"))
@@ -408,7 +422,13 @@ class Office:
         )
         self.station.listen(self.announcer.on_change)
         self.escape = EscapeWatch(self.station, "st2", BOOT, self.clock)
-        self.inbox = Inbox(self.names, "st2", BOOT, self.announcer, None, self.clock, self.view, self.connection, self.escape)
+        self.rechecks = 0
+        self.inbox = Inbox(
+            self.names, "st2", BOOT, self.announcer, None, self.clock, self.view, self.connection, self.escape, self.recheck
+        )
+
+    def recheck(self):
+        self.rechecks += 1
 
     def last(self, suffix):
         return self.connection.kept[f"{self.names.base}/{suffix}"]
@@ -485,6 +505,16 @@ def test_rebirth_says_everything_again_and_answers(office):
     assert wire.RESULT.decode(answer.payload).ok
 
 
+def test_a_self_check_on_command_and_a_quarantine_notice_reach_whom_they_concern(office):
+    incoming(office, "cmd/selfcheck", command(office))
+    assert office.rechecks == 1
+    assert wire.RESULT.decode(office.connection.sent[-1].payload).ok
+    incoming(office, "cmd/selfcheck", command(office), retain=True)
+    assert office.rechecks == 1, "a retained command would come again at every connect"
+    incoming(office, "quarantine", b'{"sch":"onbelt.else/1"}', retain=True)
+    assert office.inbox.refused == 2
+
+
 @pytest.mark.parametrize(
     ("name", "not_after_ms", "words"), [("rebirth", -1, "not_after has passed"), ("reboot", 1000, "no other command")]
 )
@@ -511,7 +541,7 @@ def test_a_trigger_by_command_is_delivered_where_so_configured(office):
     source, stop = CommandTrigger(), threading.Event()
     got: list[int] = []
     office.inbox = Inbox(
-        office.names, "st2", BOOT, office.announcer, source, office.clock, None, office.connection, office.escape
+        office.names, "st2", BOOT, office.announcer, source, office.clock, None, office.connection, office.escape, office.recheck
     )
     incoming(office, "cmd/trigger", TRIGGER.encode(LineTrigger(TRIGGER_SCHEMA, 7, 5, 0, "SN7")))
     incoming(office, "cmd/trigger", b"{}")
