@@ -38,6 +38,7 @@ class GoodParts:
     Attributes:
         kind: "pictures" or "journal". scores: (n, 4) raw, st, ae, global. sha256: hash over the parts, hex.
         repeated: left out since an identical part was there. invalid: could not be judged. engine: what gave the scores.
+        names: (n,) for people, in the order of the scores: paths of pictures, or numbers of verdicts.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class GoodParts:
     repeated: int
     invalid: int
     engine: str
+    names: tuple[str, ...] = ()
 
 
 def list_pictures(paths: Iterable[Path]) -> list[Path]:
@@ -86,6 +88,7 @@ def score_pictures(
     seen: set[bytes] = set()
     total = hashlib.sha256()
     rows: list[tuple[float, ...]] = []
+    names: list[str] = []
     repeated = invalid = 0
     for done, path in enumerate(paths, start=1):
         try:
@@ -102,11 +105,14 @@ def score_pictures(
             total.update(digest)
             scores = engine.infer(frame)
             rows.append((scores.raw, scores.st, scores.ae, scores.global_))
+            names.append(str(path))
         progress(done, len(paths))
-    return GoodParts("pictures", _as_array(rows), total.hexdigest(), repeated, invalid, engine.name)
+    return GoodParts("pictures", _as_array(rows), total.hexdigest(), repeated, invalid, engine.name, tuple(names))
 
 
-def score_journal(reader: Reader, bundle: Bundle, boot: str, first: int, last: int) -> GoodParts:
+def score_journal(
+    reader: Reader, bundle: Bundle, boot: str, first: int, last: int, masters: frozenset[str] = frozenset()
+) -> GoodParts:
     """Take scores from journaled verdicts: all parts of one boot with first <= seq <= last that have a score.
 
     Args:
@@ -115,6 +121,7 @@ def score_journal(reader: Reader, bundle: Bundle, boot: str, first: int, last: i
         boot: which start of the daemon.
         first: sequence number of the first part.
         last: of the last part, included.
+        masters: numbers of master parts: what they score says nothing about the parts of the line.
 
     Raises:
         JournalError: no such parts, some are missing, a payload is no verdict, or another model or limit judged them.
@@ -128,10 +135,11 @@ def score_journal(reader: Reader, bundle: Bundle, boot: str, first: int, last: i
     seen: set[tuple[float, ...]] = set()
     total = hashlib.sha256()
     rows: list[tuple[float, ...]] = []
+    names: list[str] = []
     found = repeated = invalid = 0
     for payload, verdict in _verdicts(reader, boot, first, last):
         found += 1
-        if verdict.score is None:
+        if verdict.score is None or verdict.part.id in masters:
             invalid += 1
             continue
         if (verdict.ctx.model, verdict.ctx.limit) != (model, limit):
@@ -147,13 +155,16 @@ def score_journal(reader: Reader, bundle: Bundle, boot: str, first: int, last: i
         seen.add(written)
         total.update(payload_hash(payload).encode())
         raw = score.raw + abs(score.raw) * _ROUNDING
+        names.append(f"part {verdict.seq}")
         rows.append((raw, *(value * unit for value, unit in zip(written[1:], units[1:], strict=True))))
     if found != last - first + 1:
         raise JournalError(
             f"{reader.path}: expected {last - first + 1} parts of boot {boot}, found {found}; a part left out may be the "
             "one that matters: name a range the journal holds whole"
         )
-    return GoodParts("journal", _as_array(rows), total.hexdigest(), repeated, invalid, f"as journaled by boot {boot}")
+    return GoodParts(
+        "journal", _as_array(rows), total.hexdigest(), repeated, invalid, f"as journaled by boot {boot}", tuple(names)
+    )
 
 
 def _verdicts(reader: Reader, boot: str, first: int, last: int) -> Iterable[tuple[bytes, Verdict]]:
