@@ -8,18 +8,19 @@ about what lies above it, and a limit fitted on them alone would creep down at e
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import BRANCHES
+from edge.bundle.manifest import BRANCHES, Rule
 from edge.bundle.reader import Bundle
 from edge.engine.base import Engine
 from edge.errors import ContractError, DataError, JournalError, PictureError
 from edge.journal.reader import Reader
 from edge.limits.form import MAX_SCORES
+from edge.limits.rules import RuleCells
 from edge.preprocess import fit, read_picture
 from edge.wire.verdict import Verdict, decode_verdict, payload_hash, references
 
@@ -39,6 +40,7 @@ class GoodParts:
         kind: "pictures" or "journal". scores: (n, 4) raw, st, ae, global. sha256: hash over the parts, hex.
         repeated: left out since an identical part was there. invalid: could not be judged. engine: what gave the scores.
         names: (n,) for people, in the order of the scores: paths of pictures, or numbers of verdicts.
+        ruled: (n, m) what the m rules asked for look at.
     """
 
     kind: str
@@ -48,6 +50,7 @@ class GoodParts:
     invalid: int
     engine: str
     names: tuple[str, ...] = ()
+    ruled: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
 
 
 def list_pictures(paths: Iterable[Path]) -> list[Path]:
@@ -71,7 +74,10 @@ def list_pictures(paths: Iterable[Path]) -> list[Path]:
 
 
 def score_pictures(
-    paths: Sequence[Path], engine: Engine, progress: Callable[[int, int], None] = lambda _done, _all: None
+    paths: Sequence[Path],
+    engine: Engine,
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+    rules: Sequence[Rule] = (),
 ) -> GoodParts:
     """Judge pictures of good parts.
 
@@ -79,6 +85,7 @@ def score_pictures(
         paths: picture files.
         engine: the one the limit is for.
         progress: called with (done, of).
+        rules: further limits that are to be fitted.
 
     Raises:
         DataError: more pictures than a limit file may hold.
@@ -89,6 +96,7 @@ def score_pictures(
     total = hashlib.sha256()
     rows: list[tuple[float, ...]] = []
     names: list[str] = []
+    ruled: list[list[float]] = []
     repeated = invalid = 0
     for done, path in enumerate(paths, start=1):
         try:
@@ -105,9 +113,11 @@ def score_pictures(
             total.update(digest)
             scores = engine.infer(frame)
             rows.append((scores.raw, scores.st, scores.ae, scores.global_))
+            ruled.append([RuleCells.of(rule, scores.map_st.shape[0]).value(scores) for rule in rules])
             names.append(str(path))
         progress(done, len(paths))
-    return GoodParts("pictures", _as_array(rows), total.hexdigest(), repeated, invalid, engine.name, tuple(names))
+    values = np.asarray(ruled, np.float64).reshape(len(rows), len(rules))
+    return GoodParts("pictures", _as_array(rows), total.hexdigest(), repeated, invalid, engine.name, tuple(names), values)
 
 
 def score_journal(

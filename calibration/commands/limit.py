@@ -24,8 +24,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from calibration.limit import parts_needed
 from calibration.parts import GoodParts, list_pictures, score_journal, score_pictures
 from calibration.refit import Refit, RefitRequest, refit
+from calibration.rules import parse_rule, shares
 from calibration.study import PAGE, Study, write_study
-from edge.bundle.manifest import Limit
+from edge.bundle.manifest import MAX_RULES, Limit
 from edge.bundle.reader import Bundle, open_bundle
 from edge.bundle.signing import load_private
 from edge.clock import SystemClock
@@ -72,6 +73,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--false-reject", type=_share, metavar="SHARE", help="share of good parts you accept to be rejected (default: as before)"
     )
     parser.add_argument("--confidence", type=_share, default=0.95, metavar="P", help="confidence of it (default %(default)s)")
+    parser.add_argument(
+        "--also",
+        nargs="+",
+        default=[],
+        metavar="RULE",
+        help="further limits for a cause or a place, NAME=st|ae|global or NAME=st|ae@X,Y,W,H in fractions of the picture; "
+        "all share the promise, which takes more good parts",
+    )
     parser.add_argument("--pool", action="store_true", help="add the scores of the limit in force; refused when the parts differ")
     parser.add_argument(
         "--accept-missed", action="store_true", help="write the limit also when golden pictures of bad parts pass under it"
@@ -107,7 +116,14 @@ def run(args: argparse.Namespace) -> int:
     if key is None or parts is None:
         return 0
     request = RefitRequest(
-        false_reject, args.confidence, args.pool, args.accept_missed, args.approved_by, args.note, SystemClock().utc_us()
+        false_reject,
+        args.confidence,
+        args.pool,
+        args.accept_missed,
+        args.approved_by,
+        args.note,
+        SystemClock().utc_us(),
+        tuple(map(parse_rule, args.also)),
     )
     result = refit(bundle, in_force, parts, request)
     signed = write_limit(args.out, result.form, key)
@@ -117,6 +133,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _key_after_checks(args: argparse.Namespace) -> Ed25519PrivateKey:
     """Whatever can be wrong is said before an hour of judging."""
+    names = [parse_rule(text).name for text in args.also]
+    if len(names) > MAX_RULES or len(set(names)) != len(names):
+        raise ConfigError(f"--also: expected at most {MAX_RULES} rules with names of their own, got {', '.join(names)}")
     if args.good is None and args.journal is None:
         raise ConfigError("--out: expected --good or --journal beside it, the good parts to fit the limit on")
     if args.good is not None and args.journal is not None:
@@ -145,7 +164,7 @@ def _score(args: argparse.Namespace, current: Bundle) -> GoodParts:
                 f"{args.bundle}: {engine.name} does not give the scores it must on {', '.join(wrong[:4])}: a limit fitted "
                 "with it would mean nothing; run onbelt check"
             )
-        return score_pictures(pictures, engine, _Progress())
+        return score_pictures(pictures, engine, _Progress(), tuple(map(parse_rule, args.also)))
 
 
 class _Progress:
@@ -199,7 +218,7 @@ def promise(limit: Limit) -> str:
 
 def _report(args: argparse.Namespace, result: Refit, signed: SignedLimit) -> None:
     form, fitted, source = result.form, result.fitted, result.form.source
-    needed = parts_needed(fitted.false_reject, args.confidence)
+    needed = parts_needed(*shares(fitted.false_reject, args.confidence, len(args.also)))
     if args.json:
         print(
             json.dumps(
@@ -221,6 +240,7 @@ def _report(args: argparse.Namespace, result: Refit, signed: SignedLimit) -> Non
                     "interval": list(fitted.interval),
                     "carried": fitted.carried,
                     "alike_p": result.alike,
+                    "rules": {rule.name: rule.limit for rule in form.limit.rules},
                     "lets_pass": form.lets_pass,
                     "new": source.new,
                     "pooled": source.pooled,
@@ -238,6 +258,9 @@ def _report(args: argparse.Namespace, result: Refit, signed: SignedLimit) -> Non
     print(
         f"  {source.new} parts judged, {source.pooled} pooled, {source.repeated} repeated and {source.invalid} unusable left out"
     )
+    for rule in form.limit.rules:
+        where = f" in {rule.box}" if rule.box else ""
+        print(f"  {rule.name}: {rule.branch}{where} at most {rule.limit:.6g}, {rule.false_reject:.3%} of the promise")
     if result.alike < 0.01:
         print(f"  these parts do not score like those of the limit before (p = {result.alike:.2g}): the line has changed since")
     if form.lets_pass:
