@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from calibration.limit import FittedLimit, LimitKind, fit_limit, guaranteed_rank, parts_needed
 from edge.binomial import clopper_pearson_upper
 from edge.errors import DataError
+from edge.limits.curve import Rate
 
 RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 FURTHER = (2, 4, 10)  # times as many good parts as now
@@ -31,26 +32,6 @@ _END = 0.95  # of either end of an interval: 90 % in all
 _TAIL = 20  # spacings the oddness of one is judged by
 
 Scores = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """A share that was counted: how often, of how many, and its 90 % interval (Clopper-Pearson)."""
-
-    count: int
-    of: int
-    low: float
-    high: float
-
-    @classmethod
-    def counted(cls, count: int, of: int) -> "Rate":
-        """From counts."""
-        return cls(count, of, 1.0 - clopper_pearson_upper(of - count, of, _END), clopper_pearson_upper(count, of, _END))
-
-    @property
-    def share(self) -> float:
-        """The share itself; 0 where nothing was counted."""
-        return self.count / self.of if self.of else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from PIL import Image
 
 from calibration.limit import LimitKind
-from calibration.whatif import Point, Rate, WhatIf
+from calibration.whatif import Point, WhatIf
 from edge.heatmap import overlay
 from edge.judge import Judgement
+from edge.limits.curve import Rate
 from edge.preprocess import Frame8
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 860, 320, 52, 34

@@ -64,7 +64,7 @@ class DriftWatch:
         self._station.raise_(f"drift-{alarm.kind}", "warning", text, alarm.remedy)
         if self._doubt is not None:
             watched = self._seqs if alarm.kind == "promise" else self._below
-            self._doubt(watched.ago(alarm.earliest), f"drift ({alarm.kind}): {alarm.text}")
+            self._doubt(watched.ago(alarm.surely), f"drift ({alarm.kind}): {alarm.text}")
 
 
 class _Numbers:

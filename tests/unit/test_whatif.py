@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from calibration.limit import LimitKind, fit_limit, guaranteed_rank
-from calibration.whatif import Rate, _chance, _places_law, explore, in_words
+from calibration.whatif import _chance, _places_law, explore, in_words
 from edge.errors import DataError
+from edge.limits.curve import Rate
 
 
 def test_one_odd_part_sets_the_limit_and_is_named_with_what_it_costs():
