@@ -13,7 +13,7 @@ from edge.daemon.compose import Identity, check_room
 from edge.daemon.config import Belt, Genicam, StationConfig
 from edge.daemon.drift import DriftWatch
 from edge.daemon.escape import EscapeWatch
-from edge.daemon.masters import Master, MasterWatch
+from edge.daemon.masters import MasterWatch
 from edge.daemon.parts import NS_PER_MS
 from edge.daemon.phase import Station
 from edge.daemon.recorder import Recorder
@@ -140,11 +140,8 @@ def make_drift(config: StationConfig, bundle: Bundle, station: Station, doubt: C
 
 
 def make_masters(config: StationConfig, station: Station, escape: EscapeWatch, clock: Clock) -> MasterWatch | None:
-    """The watch over master parts; None where there are none. Raises ConfigError: one is not understood, or named twice."""
-    check = config.selfcheck
-    masters = tuple(Master.parse(text) for text in check.masters)
-    if len({one.part_id for one in masters}) != len(masters):
-        raise ConfigError(f"selfcheck.masters: expected each part once, got {', '.join(check.masters)}")
+    """The watch over master parts; None where there are none."""
+    check, masters = config.selfcheck, config.masters()
     if not masters:
         return None
     return MasterWatch(masters, station, escape, clock, check.master_valid_h * 3_600_000, check.grace_min * 60_000)

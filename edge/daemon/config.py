@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from edge.daemon.masters import Master, parse_shift
 from edge.errors import ConfigError
 from edge.mqtt.settings import Broker, read_secret
 from edge.wire.codec import Name, Text24
@@ -303,6 +304,8 @@ class StationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError(f"deadline.give_up_ms: expected less than deadline.valid_ms = {valid:g}, got {give_up:g}")
         if self.model.uncertain_band and len(self.model.uncertain_band) != 2:
             raise ConfigError(f"model.uncertain_band: expected [low, high] or [], got {self.model.uncertain_band}")
+        self.masters()
+        self.shifts()
         if self.camera.kind == "folder" and not self.camera.folder.path:
             raise ConfigError("camera.folder.path: expected a folder of pictures, since camera.kind is folder")
         region = self.camera.genicam.region
@@ -326,6 +329,17 @@ class StationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def evidence_folder(self) -> Path:
         """Where evidence lies."""
         return Path(self.evidence.path) if self.evidence.path else Path(self.journal.path).parent / "evidence"
+
+    def masters(self) -> tuple[Master, ...]:
+        """The master parts. Raises ConfigError: one is not understood, or named twice."""
+        masters = tuple(Master.parse(text) for text in self.selfcheck.masters)
+        if len({one.part_id for one in masters}) != len(masters):
+            raise ConfigError(f"selfcheck.masters: expected each part once, got {', '.join(self.selfcheck.masters)}")
+        return masters
+
+    def shifts(self) -> tuple[int, ...]:
+        """When shifts begin, minutes since midnight. Raises ConfigError."""
+        return tuple(map(parse_shift, self.selfcheck.shifts))
 
     def topics(self) -> Topics:
         """The station's topics. Raises ConfigError."""

@@ -30,7 +30,7 @@ from edge.daemon.inbox import Inbox
 from edge.daemon.inference import Inference
 from edge.daemon.intake import Intake
 from edge.daemon.ledger import Answers, Ledger
-from edge.daemon.masters import ShiftWatch, parse_shift
+from edge.daemon.masters import ShiftWatch
 from edge.daemon.modelwatch import ModelWatch, Prepared
 from edge.daemon.notify import Notifier
 from edge.daemon.parts import Outcome, Shot, Ticket
@@ -68,7 +68,7 @@ class Daemon:
         clock: this machine's. notifier: the supervisor, None for nobody.
 
     Raises:
-        ConfigError: a secret is missing, names are too long together, or a master part or shift is not understood.
+        ConfigError: a secret is missing, or names are too long together.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class Daemon:
             self.station, who.station, self.boot, clock, lambda payload: self.rest.keep(quarantine, payload)
         )
         self.masters = build.make_masters(config, self.station, self.escape, clock)
-        self.shifts = ShiftWatch(map(parse_shift, config.selfcheck.shifts), clock)
+        self.shifts = ShiftWatch(config.shifts(), clock)
         by_command = self.trigger if isinstance(self.trigger, CommandTrigger) else None
         self.inbox = Inbox(
             names,
