@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.limit import LimitKind, fit_limit
+from calibration.limit import LimitKind
 from calibration.parts import GoodParts, list_pictures, score_pictures
-from calibration.rules import shares
 from calibration.study import Study, write_study
-from calibration.whatif import WhatIf, explore
+from calibration.whatif import MAP_RATES, WhatIf, explore, with_maps
 from edge.bundle.reader import Bundle, open_bundle
 from edge.bundle.signing import TrustStore, default_trust
 from edge.engine import open_engine
@@ -67,7 +66,7 @@ def measure(bundle_path: Path, data: Path, trust: TrustStore, reports: Path | No
         "date": datetime.now(timezone.utc).date().isoformat(),
         "good": len(good.scores),
         "rows": _rows(found, raws, tested),
-        "rules": [_ruled(good, bad, tested, one) for one in (rate, 0.01, 0.02, 0.05)],
+        "rules": [_ruled(good, bad, tested, one) for one in MAP_RATES],
         "setters": _setters(found, good),
         "forecasts": [asdict(one) for one in found.forecasts],
     }
@@ -106,18 +105,13 @@ def _rows(found: WhatIf, bad: dict[str, Floats], tested: GoodParts) -> list[dict
 
 def _ruled(good: GoodParts, bad: dict[str, GoodParts], tested: GoodParts, false_reject: float) -> dict[str, Any]:
     """The fused limit with one for each map beside it, all three sharing the promise."""
-    each = shares(false_reject, CONFIDENCE, 2)
-    limits = [fit_limit(good.scores[:, column], *each) for column in range(3)]
-    values = np.array([limit.value for limit in limits])
-
-    def passes(parts: GoodParts) -> int:
-        return int((parts.scores[:, :3] <= values).all(axis=1).sum())
-
+    shown = {**{kind: parts.scores for kind, parts in bad.items()}, "good": tested.scores}
+    found = with_maps(good.scores, shown, false_reject, CONFIDENCE)
     return {
         "false_reject": false_reject,
-        "guarantee": all(limit.kind is LimitKind.GUARANTEE for limit in limits),
-        "missed": {kind: passes(parts) for kind, parts in bad.items()},
-        "rejected": len(tested.scores) - passes(tested),
+        "guarantee": found.guarantee,
+        "missed": {kind: found.missed[kind].count for kind in bad},
+        "rejected": len(tested.scores) - found.missed["good"].count,
     }
 
 

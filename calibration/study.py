@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.parts import GoodParts, list_pictures, score_pictures
-from calibration.whatif import SHOWN, WhatIf, explore, in_words
+from calibration.whatif import MAP_RATES, SHOWN, Beside, WhatIf, explore, in_words, with_maps
 from calibration.whatif_page import Seen, page
 from edge.bundle.manifest import Manifest
 from edge.bundle.reader import Bundle
@@ -63,8 +63,11 @@ def write_study(study: Study, folder: Path, open_engine: Callable[[], Engine], p
         raise ConfigError(f"--report: cannot make the folder {folder} ({exc.strerror}); name another") from exc
     scores, names = _good(study)
     pictured = study.bad or (study.good is not None and study.good.kind == "pictures") or _golden_of(study, scores)
+    beside: list[Beside] = []
+    setters: list[Seen] = []
+    passing: list[Seen] = []
     if not pictured:
-        found, setters, passing = explore(scores, {}, study.false_reject, study.confidence), [], []
+        found = explore(scores, {}, study.false_reject, study.confidence)
     else:
         with open_engine() as engine:
             bad = {kind: score_pictures(list_pictures(paths), engine, progress) for kind, paths in _kinds(study.bad).items()}
@@ -74,12 +77,20 @@ def write_study(study: Study, folder: Path, open_engine: Callable[[], Engine], p
             found = explore(
                 scores, {kind: parts.scores[:, 0] for kind, parts in bad.items()}, study.false_reject, study.confidence
             )
+            if study.good is not None and bad:
+                columns = {kind: parts.scores for kind, parts in bad.items()}
+                beside = [with_maps(study.good.scores, columns, rate, study.confidence) for rate in MAP_RATES]
             setters, passing = _pictures(study, found, names, bad, engine)
-    words = in_words(found, names, study.confidence)
+    words = in_words(found, names, study.confidence, beside)
     title = f"{manifest.name}, {manifest.product}, {len(scores)} good parts"
-    record = {**asdict(found), "names": {one.place: names[one.index] for one in found.setters}, "title": title}
+    record = {
+        **asdict(found),
+        "beside": [asdict(one) for one in beside],
+        "names": {one.place: names[one.index] for one in found.setters},
+        "title": title,
+    }
     try:
-        (folder / PAGE).write_text(page(found, title, words, setters, passing), encoding="utf-8")
+        (folder / PAGE).write_text(page(found, title, words, setters, passing, beside), encoding="utf-8")
         (folder / DATA).write_text(json.dumps(record, indent=1, default=str, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as exc:
         raise ConfigError(f"--report: cannot write into {folder} ({exc.strerror}); name another folder") from exc

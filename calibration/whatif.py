@@ -15,17 +15,20 @@ tail, the i-th from the top times i, are independent and exponential of one scal
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.limit import FittedLimit, LimitKind, fit_limit, guaranteed_rank, parts_needed
+from calibration.rules import shares
 from edge.binomial import clopper_pearson_upper
 from edge.errors import DataError
 from edge.limits.curve import Rate
 
 RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
+MAP_RATES = (0.005, 0.01, 0.02, 0.05)
 FURTHER = (2, 4, 10)  # times as many good parts as now
 SHOWN = 12  # good parts that are named at most, and bad ones that pass
 _END = 0.95  # of either end of an interval: 90 % in all
@@ -89,6 +92,22 @@ class Forecast:
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """A limit for each map beside the fused one, all three sharing one promise (`onbelt limit --also st=st ae=ae`).
+
+    Attributes:
+        false_reject: rate of all three together. guarantee: the good parts at hand suffice for it. needed: how many do.
+        rejected: good parts at hand that are above one of them. missed: bad parts that are within all, by kind.
+    """
+
+    false_reject: float
+    guarantee: bool
+    needed: int
+    rejected: Rate
+    missed: dict[str, Rate]
+
+
+@dataclass(frozen=True, slots=True)
 class WhatIf:
     """The whole answer.
 
@@ -141,6 +160,34 @@ def explore(good: Scores, bad: dict[str, Scores], false_reject: float, confidenc
         _setters(ordered, order, bad, limit, confidence),
         tuple(_forecast(ordered, bad, times * ordered.size, false_reject, confidence) for times in FURTHER),
         tuple(point(value) for value in _places(ordered, limit.value)),
+    )
+
+
+def with_maps(good: Scores, bad: dict[str, Scores], false_reject: float, confidence: float) -> Beside:
+    """What a limit on each map would add: the fused score weighs the branches, and the weights may not suit the line's defects.
+
+    Args:
+        good: (n, 4) raw, st, ae and global of held-out good parts.
+        bad: by kind (m, 4) the same of parts with defects.
+        false_reject: of all three limits together.
+        confidence: likewise.
+
+    Raises:
+        DataError, ValueError: as `explore`.
+    """
+    each = shares(false_reject, confidence, 2)
+    limits = [fit_limit(good[:, column], *each) for column in range(3)]
+    values = np.array([limit.value for limit in limits])
+
+    def within(scores: Scores) -> int:
+        return int((scores[:, :3] <= values).all(axis=1).sum())
+
+    return Beside(
+        false_reject,
+        all(limit.kind is LimitKind.GUARANTEE for limit in limits),
+        parts_needed(*each),
+        Rate.counted(len(good) - within(good), len(good)),
+        {kind: Rate.counted(within(scores), len(scores)) for kind, scores in bad.items()},
     )
 
 
@@ -212,13 +259,14 @@ def _places_law(n: int, further: int, rank: int) -> Scores:
     return np.asarray(np.exp(logs))
 
 
-def in_words(found: WhatIf, names: list[str], confidence: float) -> list[str]:
+def in_words(found: WhatIf, names: list[str], confidence: float, beside: Sequence[Beside] = ()) -> list[str]:
     """The answer for people, one line each.
 
     Args:
         found: what `explore` gave.
         names: (n,) of the good parts, in the order of their scores as given.
         confidence: as asked for.
+        beside: what limits for each map would add.
     """
     limit, n = found.limit, found.limit.n
     lines = [f"limit {limit.value:.6g}: {limit.promise()}{_misses(found.now.missed)}"]
@@ -238,13 +286,18 @@ def in_words(found: WhatIf, names: list[str], confidence: float) -> list[str]:
             else f"estimate, {parts_needed(other.false_reject, confidence)} parts needed"
         )
         lines.append(f"  {other.false_reject:.1%} ({kind}): limit {other.value:.6g}{_misses(point.missed)}")
+    if beside:
+        lines.append("with a limit for each map beside it, one promise for all (--also st=st ae=ae)")
+    for other in beside:
+        kind = "guaranteed" if other.guarantee else f"estimate, {other.needed} parts needed"
+        lines.append(f"  {other.false_reject:.1%} ({kind}){_misses(other.missed)}")
     lines.append(f"more good parts like these at {limit.false_reject:.2%}")
-    for one in found.forecasts:
-        if not one.rank:
-            lines.append(f"  {one.parts:,}: still too few for a guarantee")
+    for more in found.forecasts:
+        if not more.rank:
+            lines.append(f"  {more.parts:,}: still too few for a guarantee")
             continue
-        upper = "above all seen" if one.high is None else f"{one.high:.6g}"
-        lines.append(f"  {one.parts:,}: limit about {one.about:.6g} ({one.low:.6g} to {upper}){_misses(one.missed)}")
+        upper = "above all seen" if more.high is None else f"{more.high:.6g}"
+        lines.append(f"  {more.parts:,}: limit about {more.about:.6g} ({more.low:.6g} to {upper}){_misses(more.missed)}")
     return lines
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from calibration.limit import LimitKind
-from calibration.whatif import Point, WhatIf
+from calibration.whatif import Beside, Point, WhatIf
 from edge.heatmap import overlay
 from edge.judge import Judgement
 from edge.limits.curve import Rate
@@ -40,7 +40,14 @@ class Seen:
     judgement: Judgement
 
 
-def page(found: WhatIf, title: str, words: Sequence[str], setters: Sequence[Seen], passing: Sequence[Seen]) -> str:
+def page(
+    found: WhatIf,
+    title: str,
+    words: Sequence[str],
+    setters: Sequence[Seen],
+    passing: Sequence[Seen],
+    beside: Sequence[Beside] = (),
+) -> str:
     """The whole page.
 
     Args:
@@ -49,12 +56,14 @@ def page(found: WhatIf, title: str, words: Sequence[str], setters: Sequence[Seen
         words: the answer in words, one line each.
         setters: pictures of the good parts that set the limit.
         passing: pictures of bad parts that pass, the nearest to the limit first.
+        beside: what limits for each map would add.
     """
     parts = [
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title><style>{_STYLE}</style>",
         f"<h1>What if the limit were another? <small class='quiet'>{html.escape(title)}</small></h1>",
         _curve(found),
         _table(found),
+        _beside(beside),
         f"<h2>Good parts that set the limit</h2>{_setters(found)}{_gallery(setters)}",
     ]
     if passing:
@@ -130,6 +139,22 @@ def _table(found: WhatIf) -> str:
         f"<h2>The same good parts at another rate</h2><table><tr>{_head(head)}</tr>{''.join(body)}</table>"
         f"<h2>More good parts like these, at {found.limit.false_reject:.2%}</h2>"
         f"<table><tr>{_head(again)}</tr>{''.join(more)}</table>"
+    )
+
+
+def _beside(beside: Sequence[Beside]) -> str:
+    if not beside:
+        return ""
+    kinds = list(beside[0].missed)
+    rows = []
+    for one in beside:
+        promise = "guaranteed" if one.guarantee else f"estimate: {one.needed:,} parts needed"
+        cells = [f"{one.false_reject:.1%}", promise, _rate(one.rejected), *(_rate(one.missed[kind]) for kind in kinds)]
+        rows.append("<tr>" + "".join(f"<td class='n'>{cell}</td>" for cell in cells) + "</tr>")
+    head = ["asked for", "promise", "good parts above one of them", *(f"{kind} that pass" for kind in kinds)]
+    return (
+        "<h2>With a limit for each map beside the fused one</h2><p>All three share one promise: <code>onbelt limit --also st=st "
+        f"ae=ae</code>.</p><table><tr>{_head(head)}</tr>{''.join(rows)}</table>"
     )
 
 

@@ -20,7 +20,7 @@ class Box:
     def __init__(self, boot=BOOT):
         self.clock = HandClock()
         self.station = Station(self.clock)
-        self.sent = []
+        self.sent: list[bytes] = []
         self.watch = EscapeWatch(self.station, "st2", boot, self.clock, self.sent.append)
         self.station.listen(self.watch.on_change)
         self.station.warming()

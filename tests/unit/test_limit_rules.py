@@ -81,7 +81,7 @@ def test_cells_of_a_box_are_those_it_touches_and_the_rim_reaches_to_the_edge():
 
 
 def test_the_promise_is_divided_and_takes_more_parts():
-    assert shares(0.005, 0.95, 0) == (0.005, pytest.approx(0.95))
+    assert shares(0.005, 0.95, 0) == pytest.approx((0.005, 0.95))
     assert parts_needed(*shares(0.005, 0.95, 1)) == 1474
     rng = np.random.default_rng(0)
     kept, n = 0, parts_needed(*shares(0.05, 0.9, 1))

@@ -19,8 +19,7 @@ GOOD, DENT = "M-GOOD", "M-DENT"
 
 
 def judgement(cal):
-    verdict = "pass" if cal <= 1 else "reject"
-    return Judgement(verdict, cal, cal, 0.5, cal, cal, cal, None, (), np.zeros((1, 1), np.float32))
+    return Judgement("pass" if cal <= 1 else "reject", cal, cal, 0.5, cal, cal, cal, None, (), np.zeros((1, 1), np.float32))
 
 
 class Line:
