@@ -288,9 +288,9 @@ def in_words(found: WhatIf, names: list[str], confidence: float, beside: Sequenc
         lines.append(f"  {other.false_reject:.1%} ({kind}): limit {other.value:.6g}{_misses(point.missed)}")
     if beside:
         lines.append("with a limit for each map beside it, one promise for all (--also st=st ae=ae)")
-    for other in beside:
-        kind = "guaranteed" if other.guarantee else f"estimate, {other.needed} parts needed"
-        lines.append(f"  {other.false_reject:.1%} ({kind}){_misses(other.missed)}")
+    for added in beside:
+        kind = "guaranteed" if added.guarantee else f"estimate, {added.needed} parts needed"
+        lines.append(f"  {added.false_reject:.1%} ({kind}){_misses(added.missed)}")
     lines.append(f"more good parts like these at {limit.false_reject:.2%}")
     for more in found.forecasts:
         if not more.rank:
