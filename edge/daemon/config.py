@@ -178,7 +178,10 @@ class SelfCheck(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float, Doc(gt=0.0, le=168.0, description="hours after which a master part must have come by again; not armed without")
     ] = 12.0
     grace_min: Annotated[
-        float, Doc(ge=0.0, le=480.0, description="minutes after a shift's start until its master parts must have come by")
+        float,
+        Doc(
+            ge=0.0, le=480.0, description="minutes after a shift or another model began until the master parts must have come by"
+        ),
     ] = 15.0
 
 

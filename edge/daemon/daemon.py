@@ -398,6 +398,8 @@ class Daemon:
         self.publisher.drift = build.make_drift(self.config, new.bundle, self.station, self.escape.drifted)
         self.announcer.judge_with(new.who, new.bundle)
         self._record_limit(new.bundle)
+        if self.masters is not None:
+            self.masters.again(at_once=False)
 
     def _on_rest(self, connected: bool, why: str) -> None:
         if connected:

@@ -3,8 +3,8 @@
 Golden frames prove engine and model; they do not pass through the camera. A master part does: it is a real part, good or with a
 known defect, that carries its own number (a barcode, or a key switch that makes the trigger send it). When it comes by, its score
 must be what it must be. Until every master has been judged rightly, once per shift and at least every `master_valid_h`, after a
-start and after the camera was opened again, the station is not armed; and when one is judged wrongly, it is disarmed at once,
-and the parts since that master was last judged rightly are in quarantine.
+start, after another model took over and after the camera was opened again, the station is not armed; and when one is judged
+wrongly, it is disarmed at once, and the parts since that master was last judged rightly are in quarantine.
 
 A master part gets a verdict like any other part: a bad one is rejected, and none passes a station that is not armed. It counts
 neither for drift alarms nor for the escape window, since it says nothing about the parts of the line.
@@ -12,6 +12,7 @@ neither for drift alarms nor for the escape window, since it says nothing about 
 
 import datetime
 import re
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -97,7 +98,7 @@ class ShiftWatch:
 
 
 class MasterWatch:
-    """Judges the master parts' verdicts and keeps the station disarmed while they are due or wrong.
+    """Judges the master parts' verdicts and keeps the station disarmed while they are due or wrong. Any thread.
 
     Args:
         masters: at least one. station: told. escape: told of parts in doubt. clock: this machine's.
@@ -116,6 +117,7 @@ class MasterWatch:
         self._until_ns = dict.fromkeys(self._masters, 0)
         self._right_seq = dict.fromkeys(self._masters, 0)
         self._wrong: dict[str, str] = {}
+        self._lock = threading.Lock()
         self.tick()
 
     def knows(self, part_id: str) -> bool:
@@ -127,7 +129,12 @@ class MasterWatch:
         master = self._masters[part_id]
         if judgement is None:
             return
-        problem = _problem(master, judgement)
+        with self._lock:
+            self._take(seq, master, judgement)
+            self._look()
+
+    def _take(self, seq: int, master: Master, judgement: Judgement) -> None:
+        part_id, problem = master.part_id, _problem(master, judgement)
         if problem:
             first, known = self._right_seq[part_id] + 1, part_id in self._wrong
             self._wrong[part_id] = problem
@@ -143,16 +150,20 @@ class MasterWatch:
             self._station.clear(FAILED)
             if self._wrong:
                 self._raise_wrong()
-        self.tick()
 
     def again(self, *, at_once: bool) -> None:
-        """All masters are due: a shift begins, or (`at_once`) the camera was opened again."""
+        """All masters are due: a shift begins, another model judges, or (`at_once`) the camera was opened again."""
         soon_ns = self._clock.monotonic_ns() + (0 if at_once else self._grace_ns)
-        self._until_ns = {part_id: min(until_ns, soon_ns) for part_id, until_ns in self._until_ns.items()}
-        self.tick()
+        with self._lock:
+            self._until_ns = {part_id: min(until_ns, soon_ns) for part_id, until_ns in self._until_ns.items()}
+            self._look()
 
     def tick(self) -> None:
         """Time has passed."""
+        with self._lock:
+            self._look()
+
+    def _look(self) -> None:
         now_ns = self._clock.monotonic_ns()
         due = [part_id for part_id, until_ns in self._until_ns.items() if now_ns >= until_ns]
         if not due:
