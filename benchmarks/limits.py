@@ -302,7 +302,7 @@ def drift_quarantines(law: Law, n: int, simulations: int, seed: int) -> list[dic
     bets = upward(n, settings.bad_passed, settings.risk / highest_bounds(n))
     spread = float(np.std(law.scores))
     rows = []
-    for strength in (0.5, 1.0, 2.0):
+    for strength in (0.05, 0.15, 0.5):
         affected, window = [], []
         for _ in range(simulations):
             calibration = np.sort(law.draw(rng, (n,)))
