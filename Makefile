@@ -10,6 +10,8 @@
 #   make update-mqtt  updates over nothing but a broker, cut, lied to, and a model of 20 MB with its rate (mosquitto)
 #   make fleet    1000 boxes update in waves over one mosquitto, some faulty; stops where it should (mosquitto); writes docs/fleet.md
 #   make limits   the promises of limits and drift alarms, measured; writes docs/limits.md
+#   make whatif   what the guaranteed limit of each product costs in misses, and what buys them back (after make products)
+#   make dfsc-gap does the gap between teacher and auto-encoder warn of missed logical defects? (after make products; an hour)
 #   make powercuts 1000 power cuts of the journal's disk (root; 10 minutes); writes docs/powercuts.md
 #   make gatecheck the gate check on the reference gate and on gates with a broken rule (mosquitto); writes docs/gatecheck.md
 #   make systemd  the shipped units under a real systemd in a container (root; 2 minutes); writes docs/systemd.md
@@ -27,7 +29,7 @@ SECONDS_DEMO ?= 60
 SETS ?= products/scenes/tray
 
 .PHONY: demo test check bench products update-kills update-power-cuts update-switch update-bad-models update-mqtt fleet \
-	limits powercuts gatecheck systemd gige lgfdr training-speed clean
+	limits powercuts gatecheck systemd gige lgfdr training-speed whatif dfsc-gap clean
 
 demo: $(VENV)/.demo
 	$(BIN)/onbelt demo --seconds $(SECONDS_DEMO)
@@ -51,6 +53,18 @@ bench: $(VENV)/.bench
 limits: $(VENV)/.evidence
 	$(BIN)/python benchmarks/drift_pictures.py --bundle edge/data/demo.onbelt --out build/drift-scores.json
 	$(BIN)/python benchmarks/limits.py --bundle edge/data/demo.onbelt --scores build/drift-scores.json --write
+
+PRODUCTS ?= tray vials harness
+
+whatif: $(VENV)/.train
+	for p in $(PRODUCTS); do \
+	  $(BIN)/python benchmarks/whatif.py products/$$p.onbelt products/scenes/$$p --reports build/what-if --out build/whatif-$$p.json || exit 1; done
+	$(BIN)/python benchmarks/whatif.py --read $(PRODUCTS:%=build/whatif-%.json) --write
+
+dfsc-gap: $(VENV)/.train
+	for p in $(PRODUCTS); do \
+	  $(BIN)/python benchmarks/dfsc_gap.py --run products/runs/$$p --data products/scenes/$$p --out build/gap-$$p.json || exit 1; done
+	$(BIN)/python benchmarks/dfsc_gap.py --read $(PRODUCTS:%=build/gap-%.json) --write
 
 powercuts: $(VENV)/.train
 	tests/setup_system.sh

@@ -262,7 +262,8 @@ def _starts(
         if name == "promise" or not above[i]:
             detector.add(int(counts[i]) if name != "promise" else int(not above[i]))
             true += i >= WARM_UP
-    return (true, *detector.began())
+    likeliest, earliest, _ = detector.began()
+    return true, likeliest, earliest
 
 
 def quarantines(simulations: int, seed: int) -> dict[str, Any]:
@@ -293,6 +294,39 @@ def quarantines(simulations: int, seed: int) -> dict[str, Any]:
     return {"simulations": simulations, "covered": covered, "excess": float(np.max(excess)), "bound_kept": kept, "within": within}
 
 
+def drift_quarantines(law: Law, n: int, simulations: int, seed: int) -> list[dict[str, Any]]:
+    """Scores move up by a share of their spread, at a time of its own at every station: what the alarm's quarantine holds."""
+    rng = np.random.default_rng(seed)
+    settings = DriftSettings()
+    threshold = len(KINDS) * settings.parts_per_alarm
+    bets = upward(n, settings.bad_passed, settings.risk / highest_bounds(n))
+    spread = float(np.std(law.scores))
+    rows = []
+    for strength in (0.05, 0.15, 0.5):
+        affected, window = [], []
+        for _ in range(simulations):
+            calibration = np.sort(law.draw(rng, (n,)))
+            before = int(rng.integers(200, 2000))
+            scores = np.concatenate([law.draw(rng, (before,)), law.draw(rng, (LONGEST,)) + strength * spread])
+            detector = Detector(bets, threshold)
+            part = next((i for i, row in enumerate(n - np.searchsorted(calibration, scores), 1) if detector.add(int(row))), 0)
+            if part > before:
+                affected.append(part - before)
+                window.append(detector.began()[2])
+        true, found = np.asarray(affected), np.asarray(window)
+        rows.append(
+            {
+                "strength": strength,
+                "simulations": simulations,
+                "alarmed": len(affected),
+                "covered": int((found >= true).sum()),
+                "affected": float(np.median(true)) if affected else None,
+                "excess": float(np.median(np.maximum(found / true - 1.0, 0.0))) if affected else None,
+            }
+        )
+    return rows
+
+
 def measure(bundle_path: Path, scores: dict[str, Any] | None, simulations: int, parts: int, seed: int) -> dict[str, Any]:
     """Everything the page says."""
     began = time.monotonic()
@@ -314,6 +348,7 @@ def measure(bundle_path: Path, scores: dict[str, Any] | None, simulations: int, 
         "false_alarms": false_alarms(int(real.size), parts, strict, seed + 4),
         "naive": false_alarms(int(real.size), parts, strict, seed + 5, naive=True),
         "quarantine": quarantines(max(50, simulations // 5), seed + 6),
+        "drift_quarantine": drift_quarantines(law, int(real.size), max(50, simulations // 5), seed + 8),
     }
     if scores is not None:
         if scores["model"] != manifest.members["model.onnx"].sha256:

@@ -112,6 +112,18 @@ def _drift(result: dict[str, Any]) -> list[str]:
         worst = "-" if one["worst"] is None else one["worst"]
         strength = f"{strength} {pictures['units'].get(kind, '')}"
         lines.append(_row((kind, strength, f"{one['ratio']:.2f} x", f"{one['rejected']:.0%}", after, worst, one["kind"] or "-")))
+    control = result["drift"]["nothing"]["median"] or _LONG
+    unseen = [
+        name.replace("|", " ")
+        for name, one in result["drift"].items()
+        if (one["median"] or _LONG) > control / 2 and name != "nothing"
+    ]
+    if unseen:
+        lines += [
+            "",
+            f"**Not found** (no alarm, or none before half the control's {control:.0f} parts): {', '.join(unseen)}. An alarm on scores sees what",
+            "scores show, and no more.",
+        ]
     starts = [one["starts"] for one in result["drift"].values() if one["starts"] and one["starts"][0] > 0]
     if starts:
         off = [abs(likeliest - true) / true for true, likeliest, _ in starts]
@@ -137,6 +149,24 @@ def _quarantine(result: dict[str, Any]) -> list[str]:
         f"in {found['covered']} of {n}; it exceeds what was judged since the last proof by {found['excess']:.0%}; the bound on escapes held",
         f"in {found['bound_kept']} of {n} (promised: 95 %). Against the parts truly affected, which nobody can know, it was less than 20 %",
         f"longer in {found['within']} of {n}: self-checks this far apart cannot tell more.",
+        "",
+        "After a drift alarm: good scores move up by a share of their spread, at a part of its own at each station; the quarantine goes back",
+        "to the earliest part that the alarm cannot rule out at odds of 10,000.",
+        "",
+        "| scores higher by, deviations | stations that alarmed | parts affected (median) | window covers all of them | longer than that by (median) |",
+        "|---|---|---|---|---|",
+        *(
+            _row(
+                (
+                    row["strength"],
+                    f"{row['alarmed']} of {row['simulations']}",
+                    "-" if row["affected"] is None else f"{row['affected']:.0f}",
+                    f"{row['covered']} of {row['alarmed']}",
+                    "-" if row["excess"] is None else f"{row['excess']:.0%}",
+                )
+            )
+            for row in result["drift_quarantine"]
+        ),
     ]
 
 

@@ -8,18 +8,19 @@ about what lies above it, and a limit fitted on them alone would creep down at e
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import BRANCHES
+from edge.bundle.manifest import BRANCHES, Rule
 from edge.bundle.reader import Bundle
 from edge.engine.base import Engine
 from edge.errors import ContractError, DataError, JournalError, PictureError
 from edge.journal.reader import Reader
 from edge.limits.form import MAX_SCORES
+from edge.limits.rules import RuleCells
 from edge.preprocess import fit, read_picture
 from edge.wire.verdict import Verdict, decode_verdict, payload_hash, references
 
@@ -38,6 +39,8 @@ class GoodParts:
     Attributes:
         kind: "pictures" or "journal". scores: (n, 4) raw, st, ae, global. sha256: hash over the parts, hex.
         repeated: left out since an identical part was there. invalid: could not be judged. engine: what gave the scores.
+        names: (n,) for people, in the order of the scores: paths of pictures, or numbers of verdicts.
+        ruled: (n, m) what the m rules asked for look at.
     """
 
     kind: str
@@ -46,6 +49,8 @@ class GoodParts:
     repeated: int
     invalid: int
     engine: str
+    names: tuple[str, ...] = ()
+    ruled: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
 
 
 def list_pictures(paths: Iterable[Path]) -> list[Path]:
@@ -69,7 +74,10 @@ def list_pictures(paths: Iterable[Path]) -> list[Path]:
 
 
 def score_pictures(
-    paths: Sequence[Path], engine: Engine, progress: Callable[[int, int], None] = lambda _done, _all: None
+    paths: Sequence[Path],
+    engine: Engine,
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+    rules: Sequence[Rule] = (),
 ) -> GoodParts:
     """Judge pictures of good parts.
 
@@ -77,6 +85,7 @@ def score_pictures(
         paths: picture files.
         engine: the one the limit is for.
         progress: called with (done, of).
+        rules: further limits that are to be fitted.
 
     Raises:
         DataError: more pictures than a limit file may hold.
@@ -86,6 +95,8 @@ def score_pictures(
     seen: set[bytes] = set()
     total = hashlib.sha256()
     rows: list[tuple[float, ...]] = []
+    names: list[str] = []
+    ruled: list[list[float]] = []
     repeated = invalid = 0
     for done, path in enumerate(paths, start=1):
         try:
@@ -102,11 +113,16 @@ def score_pictures(
             total.update(digest)
             scores = engine.infer(frame)
             rows.append((scores.raw, scores.st, scores.ae, scores.global_))
+            ruled.append([RuleCells.of(rule, scores.map_st.shape[0]).value(scores) for rule in rules])
+            names.append(str(path))
         progress(done, len(paths))
-    return GoodParts("pictures", _as_array(rows), total.hexdigest(), repeated, invalid, engine.name)
+    values = np.asarray(ruled, np.float64).reshape(len(rows), len(rules))
+    return GoodParts("pictures", _as_array(rows), total.hexdigest(), repeated, invalid, engine.name, tuple(names), values)
 
 
-def score_journal(reader: Reader, bundle: Bundle, boot: str, first: int, last: int) -> GoodParts:
+def score_journal(
+    reader: Reader, bundle: Bundle, boot: str, first: int, last: int, masters: frozenset[str] = frozenset()
+) -> GoodParts:
     """Take scores from journaled verdicts: all parts of one boot with first <= seq <= last that have a score.
 
     Args:
@@ -115,6 +131,7 @@ def score_journal(reader: Reader, bundle: Bundle, boot: str, first: int, last: i
         boot: which start of the daemon.
         first: sequence number of the first part.
         last: of the last part, included.
+        masters: numbers of master parts: what they score says nothing about the parts of the line.
 
     Raises:
         JournalError: no such parts, some are missing, a payload is no verdict, or another model or limit judged them.
@@ -128,10 +145,11 @@ def score_journal(reader: Reader, bundle: Bundle, boot: str, first: int, last: i
     seen: set[tuple[float, ...]] = set()
     total = hashlib.sha256()
     rows: list[tuple[float, ...]] = []
+    names: list[str] = []
     found = repeated = invalid = 0
     for payload, verdict in _verdicts(reader, boot, first, last):
         found += 1
-        if verdict.score is None:
+        if verdict.score is None or verdict.part.id in masters:
             invalid += 1
             continue
         if (verdict.ctx.model, verdict.ctx.limit) != (model, limit):
@@ -147,13 +165,16 @@ def score_journal(reader: Reader, bundle: Bundle, boot: str, first: int, last: i
         seen.add(written)
         total.update(payload_hash(payload).encode())
         raw = score.raw + abs(score.raw) * _ROUNDING
+        names.append(f"part {verdict.seq}")
         rows.append((raw, *(value * unit for value, unit in zip(written[1:], units[1:], strict=True))))
     if found != last - first + 1:
         raise JournalError(
             f"{reader.path}: expected {last - first + 1} parts of boot {boot}, found {found}; a part left out may be the "
             "one that matters: name a range the journal holds whole"
         )
-    return GoodParts("journal", _as_array(rows), total.hexdigest(), repeated, invalid, f"as journaled by boot {boot}")
+    return GoodParts(
+        "journal", _as_array(rows), total.hexdigest(), repeated, invalid, f"as journaled by boot {boot}", tuple(names)
+    )
 
 
 def _verdicts(reader: Reader, boot: str, first: int, last: int) -> Iterable[tuple[bytes, Verdict]]:

@@ -5,7 +5,7 @@ a guarantee where the parts suffice, else an estimate that says so.
 """
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import msgspec
@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.compare import two_sample_p
-from calibration.limit import FittedLimit, fit_limit
+from calibration.limit import FittedLimit, LimitKind, fit_limit
 from calibration.parts import GoodParts
-from edge.bundle.manifest import BRANCHES, Limit, Manifest
+from calibration.rules import fit_rules, shares
+from edge.bundle.manifest import BRANCHES, Limit, Manifest, Rule
 from edge.bundle.reader import Bundle
 from edge.errors import DataError
 from edge.limits.apply import model_hash, newly_passing
@@ -50,6 +51,7 @@ class RefitRequest:
 
     Attributes:
         false_reject, confidence: the promise. pool: add the scores of the limit in force to the new ones.
+        rules: further limits, for a cause or a place, that share the promise.
         accept_missed: the limit may let golden pictures pass that were rejected before.
         approved_by, note: go into the file. now_us: microseconds UTC, a label.
     """
@@ -61,6 +63,7 @@ class RefitRequest:
     approved_by: str
     note: str
     now_us: int
+    rules: tuple[Rule, ...] = ()
 
 
 def refit(bundle: Bundle, in_force: SignedLimit | None, parts: GoodParts, request: RefitRequest) -> Refit:
@@ -90,8 +93,16 @@ def refit(bundle: Bundle, in_force: SignedLimit | None, parts: GoodParts, reques
             f"{np.median(new):.4g} against {np.median(old_scores):.4g}): they cannot be pooled; leave out --pool to "
             "fit the limit on these parts alone"
         )
+    if request.pool and request.rules:
+        raise DataError("--pool and --also: the scores of the limit before say nothing of these places; leave one of them out")
     raw = np.concatenate([new, old_scores]) if request.pool else new
-    fitted = fit_limit(raw, request.false_reject, request.confidence)
+    each = shares(request.false_reject, request.confidence, len(request.rules))
+    fitted = fit_limit(raw, *each)
+    rules = fit_rules(request.rules, _ruled(request.rules, parts), *each) if request.rules else []
+    if rules:
+        sure = request.confidence if fitted.kind is LimitKind.GUARANTEE else 0.0
+        carried = min((1 + len(rules)) * fitted.carried, 0.999999)
+        fitted = replace(fitted, false_reject=request.false_reject, confidence=sure, carried=carried)
     if not fitted.value > 0:
         raise DataError(f"expected a limit above 0, got {fitted.value}: these scores are not those of parts seen by a camera")
     passing = newly_passing(bundle.golden, fitted.value)
@@ -123,6 +134,7 @@ def refit(bundle: Bundle, in_force: SignedLimit | None, parts: GoodParts, reques
                 name: max(fit_limit(values, request.false_reject, request.confidence).value, _SMALLEST_BRANCH)
                 for name, values in branches.items()
             },
+            rules=rules,
         ),
         rank=fitted.rank,
         interval=fitted.interval,
@@ -141,6 +153,15 @@ def refit(bundle: Bundle, in_force: SignedLimit | None, parts: GoodParts, reques
         ),
     )
     return Refit(form, fitted, before, alike)
+
+
+def _ruled(rules: tuple[Rule, ...], parts: GoodParts) -> NDArray[np.float64]:
+    """(n, m) what the rules look at; from a journal only what verdicts carry."""
+    if parts.kind == "pictures":
+        return parts.ruled
+    if any(rule.box for rule in rules):
+        raise DataError("--also with a place: expected pictures (--good), a journal holds no maps; name a branch alone")
+    return np.stack([parts.scores[:, 1 + BRANCHES.index(rule.branch)] for rule in rules], axis=1)
 
 
 def _before(

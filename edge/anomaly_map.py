@@ -16,7 +16,7 @@ BORDER_CELLS = 4
 """Cells by which the grid without padding is short on each side: n + 8 cells of 4 px span the model's input."""
 
 _STRIDE_PX, _PATCH_PX = 4, 33
-_FIRST_CELL = _PATCH_PX / 2 / _STRIDE_PX - 0.5  # from the picture's edge to where cell 0 begins: 3.625 cells
+FIRST_CELL = _PATCH_PX / 2 / _STRIDE_PX - 0.5  # from the picture's edge to where cell 0 begins: 3.625 cells
 _PAD_CELLS = BORDER_CELLS + 1  # 3.625 cells are wanted before the first cell and 4.375 behind the last
 
 
@@ -39,7 +39,7 @@ def to_picture(anomaly_map: NDArray[np.float32], height: int, width: int) -> NDA
     if height < 1 or width < 1:
         raise ValueError(f"expected a picture of at least 1x1 px, got {width}x{height}")
     padded = np.pad(np.asarray(anomaly_map, dtype=np.float32), _PAD_CELLS, mode="edge")
-    begin = _PAD_CELLS - _FIRST_CELL
+    begin = _PAD_CELLS - FIRST_CELL
     rows, columns = (side + 2 * BORDER_CELLS for side in anomaly_map.shape)
     box = (begin, begin, begin + columns, begin + rows)
     # Pillow's filter widens when shrinking (antialiased) and is plain bilinear when enlarging, as `edge.preprocess.fit` is.

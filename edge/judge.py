@@ -4,6 +4,8 @@
 - `p` = (1 + number of calibration scores >= raw) / (n + 1), the conformal p-value: for exchangeable good parts
   P(p <= a) <= a for every a (Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005, section 2.2; for
   outliers Bates et al., "Testing for outliers with conformal p-values", Annals of Statistics 51, 2023, equation 1).
+- Where the limit has further rules, for a cause or a place (`edge.limits.rules`), a part passes when it is within all of them,
+  `cal` is the largest of score / limit, and the map shows each place in units of the limit in force there.
 - The cause is the branch that is furthest above its own limit: `st` structural, `ae` logical, `global` the part as a whole.
   Where the fused score rejects and no branch does so alone, it is the branch nearest to its limit. A hint for people;
   it decides nothing.
@@ -19,10 +21,12 @@ from numpy.typing import NDArray
 from edge.bundle.manifest import Manifest
 from edge.engine.base import Scores
 from edge.errors import ConfigError, EngineError
+from edge.limits.rules import RuleCells
 from edge.regions import Region, find_regions
 
 VerdictName = Literal["pass", "reject", "uncertain"]
 Cause = Literal["structural", "logical", "global"]
+_CAUSES: dict[str, Cause] = {"st": "structural", "ae": "logical", "global": "global"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class Judgement:
 
     Attributes:
         verdict: "pass", "reject" or, inside the band, "uncertain".
-        raw: fused score. cal: raw / limit. p: p-value in (0, 1].
+        raw: fused score. cal: raw / limit, or the largest of that and the rules'. p: p-value in (0, 1].
         st: structural, ae: logical, global_: whole part, each divided by its branch's limit.
         cause: the branch at fault; None for a pass.
         regions: where the maps exceed their limits, at most 8, highest peak first; none for a pass.
@@ -49,9 +53,14 @@ class Judgement:
     regions: tuple[Region, ...]
     anomaly_map: NDArray[np.float32]
 
+    @property
+    def above(self) -> bool:
+        """The score is above the limit, whatever the band makes of it."""
+        return self.cal > 1.0
+
 
 class Judge:
-    """Judges the scores of one model. Holds no state between parts."""
+    """Judges the scores of one model. Holds nothing of one part for the next."""
 
     def __init__(self, manifest: Manifest, uncertain_band: tuple[float, float] | None = None) -> None:
         """Prepare for one model.
@@ -72,6 +81,8 @@ class Judge:
         self._branches = manifest.limit.branches
         self._calibration = np.asarray(manifest.calibration, np.float64)
         self._band = uncertain_band
+        self._rules = manifest.limit.rules
+        self._cells: list[RuleCells] = []
 
     def judge(self, scores: Scores) -> Judgement:
         """Judge one part.
@@ -88,7 +99,14 @@ class Judge:
                 "the model or the engine is damaged: run onbelt check"
             )
         cal = scores.raw / self._limit
-        verdict: VerdictName = "pass" if scores.raw <= self._limit else "reject"
+        within = scores.raw <= self._limit
+        strictest = ""
+        for one in self._rules_on(scores):
+            value = one.value(scores)
+            within = within and value <= one.rule.limit
+            if value / one.rule.limit > cal:
+                cal, strictest = value / one.rule.limit, one.rule.branch
+        verdict: VerdictName = "pass" if within else "reject"
         if self._band is not None and self._band[0] < cal <= self._band[1]:
             verdict = "uncertain"
         st = scores.st / self._branches["st"]
@@ -96,6 +114,10 @@ class Judge:
         global_ = scores.global_ / self._branches["global"]
         map_st = np.asarray(scores.map_st / self._branches["st"], np.float32)
         map_ae = np.asarray(scores.map_ae / self._branches["ae"], np.float32)
+        for one in self._cells:
+            if one.rule.branch != "global":
+                own, fused = (scores.map_st, map_st) if one.rule.branch == "st" else (scores.map_ae, map_ae)
+                np.maximum(one.cells(fused), one.cells(own) / np.float32(one.rule.limit), out=one.cells(fused))
         causes: tuple[tuple[float, Cause], ...] = ((st, "structural"), (ae, "logical"), (global_, "global"))
         return Judgement(
             verdict=verdict,
@@ -105,10 +127,15 @@ class Judge:
             st=st,
             ae=ae,
             global_=global_,
-            cause=None if verdict == "pass" else max(causes, key=lambda branch: branch[0])[1],
+            cause=None if verdict == "pass" else _CAUSES[strictest] if strictest else max(causes, key=lambda one: one[0])[1],
             regions=() if verdict == "pass" else find_regions(map_st, map_ae),
             anomaly_map=np.maximum(map_st, map_ae),
         )
+
+    def _rules_on(self, scores: Scores) -> list[RuleCells]:
+        if len(self._cells) != len(self._rules):  # the size of the maps is known with the first part
+            self._cells = [RuleCells.of(rule, scores.map_st.shape[0]) for rule in self._rules]
+        return self._cells
 
     def p_value(self, raw: float) -> float:
         """Conformal p-value of a raw score: from 1/(n+1), no calibration part scored as high, to 1."""

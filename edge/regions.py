@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.anomaly_map import BORDER_CELLS
+from edge.anomaly_map import BORDER_CELLS, FIRST_CELL
 
 MAX_REGIONS = 8
-_FIRST_CELL = 33 / 2 / 4 - 0.5  # cells from the picture's edge to cell 0, whose 33 px patch is centred at 16.5 px (`to_picture`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +66,8 @@ def find_regions(map_st: NDArray[np.float32], map_ae: NDArray[np.float32]) -> tu
 def _span(first: int, last: int, cells: int) -> tuple[float, float]:
     """Start and length of cells first..last as fractions of a side, which is 2 * BORDER_CELLS cells longer than the grid."""
     side = cells + 2 * BORDER_CELLS
-    begin = 0.0 if first == 0 else first + _FIRST_CELL
-    end = float(side) if last == cells - 1 else last + 1 + _FIRST_CELL
+    begin = 0.0 if first == 0 else first + FIRST_CELL
+    end = float(side) if last == cells - 1 else last + 1 + FIRST_CELL
     return begin / side, (end - begin) / side
 
 

@@ -13,6 +13,7 @@ from edge.errors import BundleError
 
 SCHEMA_VERSION = 1
 BRANCHES = ("st", "ae", "global")
+MAX_RULES = 8
 MIN_SIZE_PX, MAX_SIZE_PX = 40, 1024  # below 40 the unpadded grid (size/4 - 8) has no cell inside; above is no INT8 model of ours
 # The name goes into topics, file names and the page: nothing in it may mean something there.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
@@ -25,7 +26,23 @@ class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bytes: int
 
 
-class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A further limit, for a cause or a place: a part above it is rejected whatever its fused score.
+
+    Attributes:
+        name: for people. branch: "st", "ae" or "global": what it looks at.
+        limit: on that branch's score, > 0. false_reject: its share of what is promised.
+        box: [x, y, w, h] in fractions of the picture; empty looks everywhere.
+    """
+
+    name: str
+    branch: str
+    limit: float
+    false_reject: float
+    box: list[float] = []
+
+
+class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The limit on `raw` and what is promised of it.
 
     Attributes:
@@ -35,6 +52,7 @@ class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         kind: "guarantee" (order statistic, distribution-free) or "estimate" (too few good parts for the promise).
         n: number of good parts it was fitted on.
         branches: limits of st, ae and global alone at the same rate; they attribute a cause, they reject nothing.
+        rules: further limits; the promise is that of the fused one and all of them together.
     """
 
     raw: float
@@ -43,6 +61,7 @@ class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: str
     n: int
     branches: dict[str, float]
+    rules: list[Rule] = []
 
 
 class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -164,6 +183,7 @@ def _check(manifest: Manifest) -> None:
         (limit.n >= 1, "limit.n", "at least 1", limit.n),
         (set(limit.branches) == set(BRANCHES), "limit.branches", f"{BRANCHES}", sorted(limit.branches)),
         (all(map(_positive, limit.branches.values())), "limit.branches", "finite numbers above 0", limit.branches),
+        (not (wrong := wrong_rule(limit)), "limit.rules", "rules that can be judged by", wrong),
         (calibration and all(map(math.isfinite, calibration)), "calibration", "at least one finite score", calibration[:3]),
         (calibration == sorted(calibration), "calibration", "ascending scores", "another order"),
         (_positive(manifest.agreement), "agreement", "a finite number above 0", manifest.agreement),
@@ -174,6 +194,22 @@ def _check(manifest: Manifest) -> None:
             raise BundleError(
                 f"manifest.json: {name}: expected {expected}, got {got!r}; export the bundle again", member="manifest.json"
             )
+
+
+def wrong_rule(limit: Limit) -> str:
+    """What is wrong with the rules of a limit; empty when nothing is."""
+    if len(limit.rules) > MAX_RULES or len({rule.name for rule in limit.rules}) != len(limit.rules):
+        return f"{len(limit.rules)} rules, expected at most {MAX_RULES} with names of their own"
+    for rule in limit.rules:
+        x, y, w, h = rule.box if len(rule.box) == 4 else (0.0, 0.0, 1.0, 1.0)
+        fits = all(map(math.isfinite, rule.box)) and x >= 0 and y >= 0 and w > 0 and h > 0 and x + w <= 1 and y + h <= 1
+        if not _NAME.fullmatch(rule.name) or rule.branch not in BRANCHES or not _positive(rule.limit):
+            return f"rule {rule.name[:32]!r}: branch {rule.branch[:16]!r}, limit {rule.limit}"
+        if not fits or len(rule.box) not in {0, 4} or (rule.box and rule.branch == "global"):
+            return f"rule {rule.name!r}: box {rule.box[:8]}"
+        if not 0 < rule.false_reject < limit.false_reject:
+            return f"rule {rule.name!r}: false_reject {rule.false_reject} of {limit.false_reject} in all"
+    return ""
 
 
 def _positive(value: float) -> bool:

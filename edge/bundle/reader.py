@@ -28,6 +28,17 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
+class LimitFile:
+    """A limit file in force: its version, hash of what was signed, who signed, who approved it and why."""
+
+    version: int
+    sha256: str
+    key_id: str
+    approved_by: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class Bundle:
     """A verified model, ready for an engine.
 
@@ -37,6 +48,7 @@ class Bundle:
         sha256: hash of manifest.json, the bundle's identity (hex).
         key_id: who signed it.
         members: content of every member by name.
+        limit_file: where the limit in force comes from when it is not the bundle's own.
     """
 
     path: Path
@@ -46,6 +58,7 @@ class Bundle:
     sha256: str
     key_id: str
     members: Mapping[str, bytes]
+    limit_file: LimitFile | None = None
 
     @property
     def model(self) -> bytes:

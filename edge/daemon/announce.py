@@ -11,6 +11,7 @@ from edge.daemon.config import StationConfig
 from edge.daemon.figures import Facts
 from edge.daemon.ledger import Ledger
 from edge.daemon.phase import OPC, Snapshot, Station
+from edge.limits.curve import false_rejects
 from edge.mqtt.connection import Message
 from edge.mqtt.link import Link
 from edge.page.live import LiveView
@@ -66,6 +67,7 @@ class Announcer:
         self._born_with: tuple[str, str, str] | None = None
         self._camera: tuple[str, str] = ("", "")
         self._broker = ""
+        self._show_whatif()
 
     def on_change(self, _snapshot: Snapshot | None = None) -> None:
         """The station has changed. What is told is the station as it is now, whoever comes first."""
@@ -90,6 +92,7 @@ class Announcer:
         """Another model has taken over; the birth that says so comes with its self-check, at the next change."""
         with self._lock:
             self._who, self._bundle = who, bundle
+            self._show_whatif()
 
     def rebirth(self) -> None:
         """Say everything again, as a newcomer asked for it."""
@@ -212,6 +215,10 @@ class Announcer:
     def _status(self, status: Literal["online", "offline"], why: str) -> None:
         message = wire.Status(wire.STATUS_SCHEMA, self._who.station, self._who.boot, status, why)
         self._connection.keep(self._names.topic(topics.STATUS), wire.STATUS.encode(message))
+
+    def _show_whatif(self) -> None:
+        if self._view is not None:
+            self._view.set_whatif(false_rejects(self._bundle.manifest, self._bundle.golden))
 
     def _show(self, snapshot: Snapshot) -> None:
         if self._view is None:

@@ -1,6 +1,7 @@
 """From configuration to parts: which camera, which trigger, which model. Each failure says what to do."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from edge.bundle.reader import Bundle, open_bundle
@@ -11,6 +12,8 @@ from edge.clock import Clock
 from edge.daemon.compose import Identity, check_room
 from edge.daemon.config import Belt, Genicam, StationConfig
 from edge.daemon.drift import DriftWatch
+from edge.daemon.escape import EscapeWatch
+from edge.daemon.masters import MasterWatch
 from edge.daemon.parts import NS_PER_MS
 from edge.daemon.phase import Station
 from edge.daemon.recorder import Recorder
@@ -126,13 +129,22 @@ def make_judge(config: StationConfig, bundle: Bundle) -> Judge:
     return Judge(bundle.manifest, (band[0], band[1]) if band else None)
 
 
-def make_drift(config: StationConfig, bundle: Bundle, station: Station) -> DriftWatch | None:
-    """The drift alarms of the limit in force; None when they are off."""
+def make_drift(config: StationConfig, bundle: Bundle, station: Station, doubt: Callable[[int, str], None]) -> DriftWatch | None:
+    """The drift alarms of the limit in force; None when they are off. `doubt` is told which parts one puts in doubt."""
     drift = config.drift
     if not drift.enabled:
         return None
     settings = DriftSettings(drift.parts_per_alarm, drift.bad_share, drift.bad_passed)
-    return DriftWatch(DriftMonitor.of(bundle.manifest, settings), station)
+    model, _, limit = references(bundle.manifest, bundle.sha256)
+    return DriftWatch(DriftMonitor.of(bundle.manifest, settings), station, (model, limit), doubt)
+
+
+def make_masters(config: StationConfig, station: Station, escape: EscapeWatch, clock: Clock) -> MasterWatch | None:
+    """The watch over master parts; None where there are none."""
+    check, masters = config.selfcheck, config.masters()
+    if not masters:
+        return None
+    return MasterWatch(masters, station, escape, clock, check.master_valid_h * 3_600_000, check.grace_min * 60_000)
 
 
 def make_recorder(config: StationConfig, station: Station) -> Recorder | None:

@@ -37,6 +37,9 @@ class Capture:
         station: told of a camera in trouble.
         clock: this machine's.
         valid_ms: a part's time; a camera silent for a second more than that is stuck.
+
+    Attributes:
+        openings: how often the camera was opened again: it may be another one, or stand elsewhere.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Capture:
     ) -> None:
         self.progress = Progress("camera", valid_ms + 1000.0, clock)
         self.displaced = 0
+        self.openings = 0
         self.state: CameraName = "offline"
         self.state_detail = "not opened yet"
         self._camera = camera
@@ -128,5 +132,6 @@ class Capture:
         try:
             self._camera.close()
             self._camera.start()
+            self.openings += 1
         except CameraError as exc:
             logger.debug("camera: cannot be opened again: %s", exc)

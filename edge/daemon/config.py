@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from edge.daemon.masters import Master, parse_shift
 from edge.errors import ConfigError
 from edge.mqtt.settings import Broker, read_secret
 from edge.wire.codec import Name, Text24
@@ -160,6 +161,30 @@ class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0.01
 
 
+class SelfCheck(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What proves that judging is right, besides the bundle's golden frames."""
+
+    shifts: Annotated[
+        list[str], Doc(max_length=8, description='local times "HH:MM" at which a shift begins: the self-check runs anew then')
+    ] = []
+    masters: Annotated[
+        list[str],
+        Doc(
+            max_length=8,
+            description='master parts by the number their trigger carries: "ID=pass", "ID=reject", "ID=reject@1.3-4.0" (score)',
+        ),
+    ] = []
+    master_valid_h: Annotated[
+        float, Doc(gt=0.0, le=168.0, description="hours after which a master part must have come by again; not armed without")
+    ] = 12.0
+    grace_min: Annotated[
+        float,
+        Doc(
+            ge=0.0, le=480.0, description="minutes after a shift or another model began until the master parts must have come by"
+        ),
+    ] = 15.0
+
+
 class Deadline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The time a verdict has."""
 
@@ -259,6 +284,7 @@ class StationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: Model
     deadline: Deadline
     drift: Drift = Drift()
+    selfcheck: SelfCheck = SelfCheck()
     camera: Camera = Camera()
     trigger: Trigger = Trigger()
     mqtt: Mqtt = Mqtt()
@@ -281,6 +307,8 @@ class StationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError(f"deadline.give_up_ms: expected less than deadline.valid_ms = {valid:g}, got {give_up:g}")
         if self.model.uncertain_band and len(self.model.uncertain_band) != 2:
             raise ConfigError(f"model.uncertain_band: expected [low, high] or [], got {self.model.uncertain_band}")
+        self.masters()
+        self.shifts()
         if self.camera.kind == "folder" and not self.camera.folder.path:
             raise ConfigError("camera.folder.path: expected a folder of pictures, since camera.kind is folder")
         region = self.camera.genicam.region
@@ -304,6 +332,17 @@ class StationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def evidence_folder(self) -> Path:
         """Where evidence lies."""
         return Path(self.evidence.path) if self.evidence.path else Path(self.journal.path).parent / "evidence"
+
+    def masters(self) -> tuple[Master, ...]:
+        """The master parts. Raises ConfigError: one is not understood, or named twice."""
+        masters = tuple(Master.parse(text) for text in self.selfcheck.masters)
+        if len({one.part_id for one in masters}) != len(masters):
+            raise ConfigError(f"selfcheck.masters: expected each part once, got {', '.join(self.selfcheck.masters)}")
+        return masters
+
+    def shifts(self) -> tuple[int, ...]:
+        """When shifts begin, minutes since midnight. Raises ConfigError."""
+        return tuple(map(parse_shift, self.selfcheck.shifts))
 
     def topics(self) -> Topics:
         """The station's topics. Raises ConfigError."""

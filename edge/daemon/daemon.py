@@ -30,6 +30,7 @@ from edge.daemon.inbox import Inbox
 from edge.daemon.inference import Inference
 from edge.daemon.intake import Intake
 from edge.daemon.ledger import Answers, Ledger
+from edge.daemon.masters import ShiftWatch
 from edge.daemon.modelwatch import ModelWatch, Prepared
 from edge.daemon.notify import Notifier
 from edge.daemon.parts import Outcome, Shot, Ticket
@@ -40,7 +41,9 @@ from edge.daemon.queues import Backlog, Newest
 from edge.daemon.realtime import prepare_thread
 from edge.daemon.tap import Tap
 from edge.daemon.watch import Watch
+from edge.errors import JournalError
 from edge.journal.store import Journal
+from edge.limits.audit import record_in_force
 from edge.mqtt.connection import Connection
 from edge.page.live import LiveView
 from edge.page.server import PageServer
@@ -159,8 +162,25 @@ class Daemon:
         self.announcer = Announcer(
             self.rest, names, who, self._bundle, config, self.facts, self.station, self.ledger, clock, self.view
         )
+        quarantine = names.topic(topics.QUARANTINE)
+        self.escape = EscapeWatch(
+            self.station, who.station, self.boot, clock, lambda payload: self.rest.keep(quarantine, payload)
+        )
+        self.masters = build.make_masters(config, self.station, self.escape, clock)
+        self.shifts = ShiftWatch(config.shifts(), clock)
         by_command = self.trigger if isinstance(self.trigger, CommandTrigger) else None
-        self.inbox = Inbox(names, who.station, self.boot, self.announcer, by_command, clock, self.view, self.rest)
+        self.inbox = Inbox(
+            names,
+            who.station,
+            self.boot,
+            self.announcer,
+            by_command,
+            clock,
+            self.view,
+            self.rest,
+            self.escape,
+            self.inference.recheck.set,
+        )
 
     # --- start ------------------------------------------------------------------------------------------------------------
 
@@ -203,12 +223,13 @@ class Daemon:
             clock,
             self.figures,
             self.view,
-            build.make_drift(config, self._bundle, self.station),
-            escape := EscapeWatch(self.station),
+            build.make_drift(config, self._bundle, self.station, self.escape.drifted),
+            self.escape,
             self.recorder,
             self.tap,
+            self.masters,
         )
-        self.station.listen(escape.on_change)
+        self.station.listen(self.escape.on_change)
         self.backfill = Backfill(
             journal.path,
             self.rest,
@@ -238,9 +259,13 @@ class Daemon:
             clock,
             clock_source=config.clock.source,
             journal=journal.path,
+            escape=self.escape,
+            shifts=self.shifts,
+            masters=self.masters,
         )
         self.station.listen(self.announcer.on_change)
         self.station.listen(self._on_station)
+        self._record_limit(self._bundle)
         self.announcer.online()
         self.announcer.on_change()
         self.line.start()
@@ -266,6 +291,19 @@ class Daemon:
             self.camera.name,
             self._broker,
         )
+
+    def _record_limit(self, bundle: Bundle) -> None:
+        """Whoever asks later which limit judged, and who approved it, finds it written; without that the station does not arm."""
+        path = Path(self.config.journal.path).with_suffix(".limits")
+        try:
+            change = record_in_force(path, bundle, self._who.station, self.boot, self._clock.utc_us())
+        except JournalError as exc:
+            self.station.raise_(
+                "limit-record", "fault", f"{exc}"[:240], "a limit may judge only where that is written down; restart"
+            )
+            return
+        if change is not None:
+            logger.info("limit %s, version %d, in force; approved by %s", change.limit, change.version, change.approved_by or "-")
 
     def _run_engine(self, stop: threading.Event) -> None:
         prepare_thread(self.config.process.priority)
@@ -357,7 +395,11 @@ class Daemon:
         """Another model judges: what is said about parts from here on is said in its name."""
         self.budget_ms = self._watch.budget_ms = new.budget_ms
         self.publisher.who = new.who
+        self.publisher.drift = build.make_drift(self.config, new.bundle, self.station, self.escape.drifted)
         self.announcer.judge_with(new.who, new.bundle)
+        self._record_limit(new.bundle)
+        if self.masters is not None:
+            self.masters.again(at_once=False)
 
     def _on_rest(self, connected: bool, why: str) -> None:
         if connected:

@@ -1,13 +1,15 @@
 """What others say to the station over MQTT: acks of gates, commands, and alarms the broker still holds from an earlier start.
 
-Commands change no judgement here: `rebirth` says everything again, `trigger` (where so configured) triggers. A retained command
-is refused: it would be carried out again at every connect.
+Commands change no judgement here: `rebirth` says everything again, `selfcheck` judges the golden frames again, `trigger` (where
+so configured) triggers. A retained command is refused: it would be carried out again at every connect.
 """
 
 import logging
+from collections.abc import Callable
 
 from edge.clock import Clock
 from edge.daemon.announce import Announcer
+from edge.daemon.escape import EscapeWatch
 from edge.errors import ContractError
 from edge.mqtt.connection import Incoming
 from edge.mqtt.link import Link
@@ -27,6 +29,7 @@ class Inbox:
         names: the station's topics. station, boot: ours.
         announcer: for rebirth and stale alarms. trigger: where triggers come by command, else None.
         clock: judges `not_after`. view: the page, or None. connection: for results.
+        escape: told of notices of suspect parts. recheck: begins a self-check.
     """
 
     def __init__(
@@ -39,6 +42,8 @@ class Inbox:
         clock: Clock,
         view: LiveView | None,
         connection: Link,
+        escape: EscapeWatch,
+        recheck: Callable[[], None],
     ) -> None:
         self.refused = 0
         self.acks = 0
@@ -50,11 +55,13 @@ class Inbox:
         self._clock = clock
         self._view = view
         self._connection = connection
+        self._escape = escape
+        self._recheck = recheck
 
     @staticmethod
     def subscriptions(names: Topics) -> list[tuple[str, int]]:
         """What to subscribe to: (filter, qos)."""
-        return [(names.filter(channel), channel.qos) for channel in (topics.ACK, topics.COMMAND, topics.ALARM)]
+        return [(names.filter(channel), channel.qos) for channel in (topics.ACK, topics.COMMAND, topics.ALARM, topics.QUARANTINE)]
 
     def take(self, message: Incoming) -> None:
         """Handle one message; what is malformed is counted, and said once."""
@@ -70,6 +77,9 @@ class Inbox:
         if alarm:
             if message.retain and message.payload:
                 self._announcer.stale_alarm(alarm)
+            return
+        if self._names.name_in(topics.QUARANTINE, message.topic) is not None:
+            self._escape.heard(message.payload)
             return
         if self._names.name_in(topics.ACK, message.topic):
             self._ack(wire.ACK.decode(message.payload))
@@ -100,11 +110,14 @@ class Inbox:
         command = wire.COMMAND.decode(message.payload)
         if self._clock.utc_us() > command.not_after_us:
             ok, detail = False, "its not_after has passed; check the clocks of both sides, and send it again"
-        elif name != "rebirth":
-            ok, detail = False, "expected rebirth; this station knows no other command"
-        else:
+        elif name == "rebirth":
             self._announcer.rebirth()
             ok, detail = True, "birth and state published"
+        elif name == "selfcheck":
+            self._recheck()
+            ok, detail = True, "the self-check begins between two parts; a new token in birth and state says that it passed"
+        else:
+            ok, detail = False, "expected rebirth or selfcheck; this station knows no other command"
         logger.info("command %s from %s: %s", name, command.issuer, detail)
         result = wire.RESULT.encode(wire.Result(wire.RESULT_SCHEMA, self._station, name, command.nonce, ok, detail))
         topic = message.reply_to or self._names.topic(topics.RESULT, name)

@@ -20,6 +20,7 @@ from edge.daemon.compose import Identity, Moment, compose, shortest
 from edge.daemon.drift import DriftWatch
 from edge.daemon.escape import EscapeWatch
 from edge.daemon.figures import Figures
+from edge.daemon.masters import MasterWatch
 from edge.daemon.parts import NS_PER_MS, Outcome
 from edge.daemon.phase import Station
 from edge.daemon.progress import Progress
@@ -66,9 +67,11 @@ class Publisher:
         escape: told of answered parts, or None.
         recorder: keeps evidence, or None.
         tap: hands judged parts to a model in the shadow, or None.
+        masters: told of master parts, which count for nothing else, or None.
 
     Attributes:
         clock_state: the wall clock's state, renewed by the pulse.
+        drift: told of judged parts; replaced when another model takes over.
         acked: rows the back-fill got confirmed, to be taken from the outbox here.
         settled_n: rows up to here are confirmed or will not be sent live any more: the back-fill's.
     """
@@ -88,6 +91,7 @@ class Publisher:
         escape: EscapeWatch | None = None,
         recorder: Recorder | None = None,
         tap: Tap | None = None,
+        masters: MasterWatch | None = None,
     ) -> None:
         self.progress = Progress("journal", 5000.0, clock)
         self.clock_state = ClockState("free", None, None)
@@ -102,8 +106,9 @@ class Publisher:
         self._clock = clock
         self._figures = figures
         self._view = view
-        self._drift = drift
+        self.drift = drift
         self._escape = escape
+        self.masters = masters
         self._recorder = recorder
         self._tap = tap
         self._expiry_s = math.ceil(who.valid_ms / 1000) + 1
@@ -145,10 +150,21 @@ class Publisher:
             if self._tap is not None:
                 self._tap.offer(one.verdict, one.outcome)
             self._show(one)
-            if self._escape is not None and one.verdict.verdict != "invalid":
-                self._escape.judged(one.verdict.seq, passed=one.verdict.verdict == "pass")
-            if self._drift is not None and one.outcome.judgement is not None:
-                self._drift.judged(one.outcome.judgement)
+            self._watched(one)
+
+    def _watched(self, one: Written) -> None:
+        verdict, judgement = one.verdict, one.outcome.judgement
+        if self.masters is not None and self.masters.knows(verdict.part.id):
+            self.masters.judged(verdict.seq, verdict.part.id, judgement)
+            return
+        if self._escape is not None and verdict.verdict != "invalid":
+            self._escape.judged(verdict.seq, verdict.part.trig, passed=verdict.verdict == "pass")
+        elif self._escape is not None and one.outcome.reason == "frozen":
+            self._escape.repeated(f"the camera gave the picture before part {verdict.seq} again")
+        drift, who = self.drift, one.outcome.who or self.who
+        # After another model took over, parts judged by the one before may still come: their p-values are of its calibration.
+        if drift is not None and judgement is not None and (who.model, who.limit) == drift.reference:
+            drift.judged(verdict.seq, judgement)
 
     # --- writing ----------------------------------------------------------------------------------------------------------
 

@@ -15,9 +15,11 @@ from edge.daemon.backfill import Backfill
 from edge.daemon.capture import Capture
 from edge.daemon.clocksync import StepWatch, read_clock
 from edge.daemon.compose import Identity
+from edge.daemon.escape import EscapeWatch
 from edge.daemon.figures import Facts, Figures
 from edge.daemon.inference import Inference
 from edge.daemon.ledger import Answers, Ledger
+from edge.daemon.masters import MasterWatch, ShiftWatch
 from edge.daemon.notify import Notifier
 from edge.daemon.parts import NS_PER_MS
 from edge.daemon.phase import Phase, Station
@@ -44,7 +46,8 @@ class Pulse:
         ledger, answers: the open parts. station: armed or not. figures, facts: what is reported.
         capture, inference, publisher, backfill: the stages. watch: looks at their counters.
         announcer: told of the camera. notifier: the supervisor. clock: this machine's.
-        clock_source: "auto" or "ptp". journal: whose disk is reported.
+        clock_source: "auto" or "ptp". journal: whose disk is reported. escape: told when the wall clock is set.
+        shifts: when the self-check runs anew. masters: parts that must come by then, or None.
     """
 
     def __init__(
@@ -69,6 +72,9 @@ class Pulse:
         *,
         clock_source: str,
         journal: Path,
+        escape: EscapeWatch,
+        shifts: ShiftWatch,
+        masters: MasterWatch | None,
     ) -> None:
         self._who = who
         self._topic = names.topic(topics.BEAT)
@@ -90,6 +96,10 @@ class Pulse:
         self._clock = clock
         self._clock_source = clock_source
         self._journal = journal
+        self._escape = escape
+        self._shifts = shifts
+        self._masters = masters
+        self._openings = capture.openings
         self._steps = StepWatch(clock)
         self._start_ns = clock.monotonic_ns()
         self._beats = 0
@@ -152,6 +162,7 @@ class Pulse:
         slack = self._figures.slack_ms.percentiles(0.1)
         self._slack_p999_ms = slack[0] if slack else None
         self._watch_clock()
+        self._prove_again()
         self._watch.look()
         if now_ns >= self._next_health_ns:
             self._next_health_ns = now_ns + _HEALTH_NS
@@ -176,8 +187,21 @@ class Pulse:
         if self._ready:
             self._notifier.alive()
 
+    def _prove_again(self) -> None:
+        """Where a shift begins or the camera was opened again, the self-check starts over."""
+        shift, openings = self._shifts.begun(), self._capture.openings
+        camera, self._openings = openings != self._openings, openings
+        if shift or camera:
+            logger.info("the self-check is repeated: %s", "the camera was opened again" if camera else "a shift begins")
+            self._inference.recheck.set()
+        if self._masters is not None:
+            if shift or camera:
+                self._masters.again(at_once=camera)
+            self._masters.tick()
+
     def _watch_clock(self) -> None:
         moved_us = self._steps.look()
+        self._escape.clock_looked(moved_us)
         if moved_us:
             logger.warning("the wall clock was set by %+.3f s; the self-check is repeated, gates wait for it", moved_us / 1e6)
             self._inference.recheck.set()

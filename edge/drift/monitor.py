@@ -67,8 +67,9 @@ class DriftAlarm:
 
     Attributes:
         kind: what. part: number of the part that raised it, counted from 1 since the monitor was made.
-        since: how many parts ago it most likely began. earliest: how many parts ago it may have begun; both are estimates,
-            counted in the parts that are watched (all of them for a promise, else those that passed).
+        since: how many parts ago it most likely began. earliest: how many parts ago it may have begun. surely: how far a
+            quarantine has to reach. All are estimates, counted in the parts that are watched (all of them for a promise, else
+            those that passed).
         evidence: log10 of the e-value reached. text, remedy: for people.
     """
 
@@ -76,6 +77,7 @@ class DriftAlarm:
     part: int
     since: int
     earliest: int
+    surely: int
     evidence: float
     text: str
     remedy: str

@@ -77,15 +77,28 @@ class EscapeWindow:
         Args:
             cause: what was found, for people.
         """
-        total, bad, passed = self._proven, self._proven_rejected, self._passed
-        if total:
-            expected = passed * (bad + 1) / (total + 2)  # Laplace: no bad part in few does not mean none ever
-            bound = quantile(_EACH, passed, clopper_pearson_upper(bad, total, _EACH))
-        else:
-            expected, bound = float(passed), passed
-        found = Quarantine(self._first or self._last + 1, self._last, passed, cause, expected, bound, total)
+        passed = self._passed
+        expected, bound = escapes(passed, self._proven, self._proven_rejected)
+        found = Quarantine(self._first or self._last + 1, self._last, passed, cause, expected, bound, self._proven)
         self._clear()
         return found
 
     def _clear(self) -> None:
         self._first = self._passed = self._rejected = 0
+
+
+def escapes(passed: int, known: int, rejected: int) -> tuple[float, int]:
+    """How many bad parts are among those that passed a station that saw nothing.
+
+    Args:
+        passed: parts that passed in the window.
+        known: parts judged while the station was right.
+        rejected: those of them that it rejected.
+
+    Returns:
+        (expected number, bound that holds with 95 % confidence); without known parts both are `passed`.
+    """
+    if not known:
+        return float(passed), passed
+    expected = passed * (rejected + 1) / (known + 2)  # Laplace: no bad part in few does not mean none ever
+    return expected, quantile(_EACH, passed, clopper_pearson_upper(rejected, known, _EACH))

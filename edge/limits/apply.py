@@ -14,7 +14,7 @@ import msgspec
 
 from edge.bundle.format import MODEL
 from edge.bundle.manifest import Golden
-from edge.bundle.reader import Bundle
+from edge.bundle.reader import Bundle, LimitFile
 from edge.errors import LimitError
 from edge.limits.file import SignedLimit
 
@@ -63,4 +63,5 @@ def with_limit(bundle: Bundle, signed: SignedLimit) -> Bundle:
         bundle,
         manifest=msgspec.structs.replace(manifest, limit=form.limit, calibration=form.calibration, agreement=agreement),
         golden=golden,
+        limit_file=LimitFile(form.version, signed.sha256, signed.key_id, form.approved_by, form.note),
     )

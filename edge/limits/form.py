@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from edge.bundle.manifest import BRANCHES, Limit
+from edge.bundle.manifest import BRANCHES, Limit, wrong_rule
 from edge.errors import LimitError
 
 SCHEMA_VERSION = 1
@@ -135,6 +135,7 @@ def _check(form: LimitForm) -> None:
         ((0 < limit.confidence < 1) == guaranteed, "limit.confidence", "0 for an estimate, else in (0, 1)", limit.confidence),
         (set(limit.branches) == set(BRANCHES), "limit.branches", f"{BRANCHES}", sorted(limit.branches)),
         (all(map(_positive, limit.branches.values())), "limit.branches", "finite numbers above 0", limit.branches),
+        (not (wrong := wrong_rule(limit)), "limit.rules", "rules that can be judged by", wrong),
         (1 <= n <= MAX_SCORES, "calibration", f"1 to {MAX_SCORES} scores", n),
         (_ascending(scores), "calibration", "finite scores, ascending", "others"),
         (limit.n == n, "limit.n", f"the number of calibration scores, {n}", limit.n),

@@ -45,6 +45,7 @@ STATIC = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/whatif.js": ("whatif.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _EVIDENCE = re.compile(r"/evidence/([0-9a-f]{32})(\.map)?\Z")
@@ -211,6 +212,8 @@ class Handler(BaseHTTPRequestHandler):
             self._stream()
         elif path == "/api/state.json":
             self._send(msgspec.json.encode(self._site.view.snapshot()), "application/json")
+        elif path == "/api/whatif.json":
+            self._send(self._site.view.whatif, "application/json")
         elif path == "/metrics":
             text = metrics_text(self._site.view, readers=self._site.readers)
             self._send(text.encode(), "text/plain; version=0.0.4; charset=utf-8")

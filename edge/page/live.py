@@ -96,6 +96,7 @@ class LiveView:
         self._held_bytes = 0
         self._totals = _Totals()
         self._state = msgspec.Raw(b"{}")
+        self.whatif = b"null"
 
     def add_part(self, part: PartView) -> None:
         """Take a judged part. Waits for nobody; pixels and map are kept by reference."""
@@ -153,6 +154,10 @@ class LiveView:
         with self._lock:
             self._revision += 1
             self._state = msgspec.Raw(encoded)
+
+    def set_whatif(self, curve: Mapping[str, Any]) -> None:
+        """Replace what another limit would do, as `edge.limits.curve.false_rejects` gives it."""
+        self.whatif = msgspec.json.encode(dict(curve))
 
     @property
     def revision(self) -> int:

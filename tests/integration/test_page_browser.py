@@ -313,3 +313,24 @@ def test_a_page_nobody_looks_at_costs_nothing(chromium: Any, page: PageServer) -
         chromium.switch_to.window(chromium.window_handles[0])
     wait_for(lambda: page._site.readers == 1, "the stream again")
     assert not chromium.find_element("id", "lost").is_displayed()
+
+
+def test_what_if_the_limit_were_another_is_tried_and_nothing_is_changed(chromium: Any, page: PageServer, feed: Feed) -> None:
+    feed.view.set_whatif(
+        {
+            "n": 100,
+            "points": [[0.2, 50, 0.41, 0.59], [0.6, 10, 0.05, 0.17], [1.0, 0, 0.0, 0.03]],
+            "highest": [1.0, 0.6, 0.6],
+            "golden": [["golden/" + HOSTILE, 0.7, "reject"], ["golden/good-1.png", 0.1, "pass"]],
+        }
+    )
+    open_page(chromium, page)
+    script(chromium, "document.querySelector('#whatif summary').click()")
+    wait_for_text(chromium, "whatif-text", "0 of 100 good parts")
+    wait_for_text(chromium, "whatif-text", f"would pass: golden/{HOSTILE}")
+    assert chromium.title != "owned"
+    script(chromium, "(e => { e.value = 65; e.dispatchEvent(new Event('input')); })(document.getElementById('whatif-at'))")
+    wait_for_text(chromium, "whatif-text", "10 of 100 good parts it was fitted on above (5.0 % to 17 %)")
+    assert "would pass" not in text(chromium, "whatif-text")
+    assert chromium.find_elements("css selector", "#whatif-curve polyline")
+    assert "1.00, 0.60, 0.60" in text(chromium, "whatif-top")

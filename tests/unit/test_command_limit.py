@@ -139,6 +139,38 @@ def test_wrong_usage_is_said_before_anything_is_judged(shop, capsys, words, said
     assert re.search(said, capsys.readouterr().err)
 
 
+def test_a_report_names_the_parts_that_set_the_limit_shows_them_and_changes_nothing(shop, tmp_path, capsys):
+    (tmp_path / "green").mkdir()
+    for i in range(12):
+        Image.fromarray(bad_frame("logical", value=100 + 3 * i, seed=90 + i)).save(tmp_path / "green" / f"{i}.png")
+    words = ["--good", str(shop / "good"), "--bad", str(tmp_path / "green"), "--report", str(tmp_path / "report")]
+    assert limit(shop, *words, "--confidence", "0.9", as_json=False) == 0
+    text = capsys.readouterr().out
+    raws = [expected_scores(good_frame(seed=i))[0] for i in range(PARTS)]
+    highest = f"{int(np.argmax(raws)):03}.png"
+    assert re.search(rf"1\. .*{highest}", text)
+    found = json.loads((tmp_path / "report" / "whatif.json").read_text())
+    fitted = found["limit"]["value"]
+    bad = [expected_scores(bad_frame("logical", value=100 + 3 * i, seed=90 + i))[0] for i in range(12)]
+    assert found["now"]["missed"]["green"]["count"] == sum(raw <= fitted for raw in bad) > 0
+    assert found["names"]["1"].endswith(highest)
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert page.count("data:image/jpeg") == 2 * (len(found["setters"]) + found["now"]["missed"]["green"]["count"])
+    assert "http" not in page.replace("http-equiv", ""), "the page loads nothing"
+    assert not list(tmp_path.glob("*.limit"))
+    # Without parts of one's own: those the limit in force was fitted on, with the picture the bundle keeps.
+    assert limit(shop, "--report", str(tmp_path / "own")) == 0
+    assert report(capsys)["report"].endswith("own")
+    assert "calibration part" in (tmp_path / "own" / "index.html").read_text()
+
+
+def test_bad_parts_never_shape_a_limit(shop, tmp_path, capsys):
+    assert fit(shop, tmp_path / "x.limit", "--bad", str(shop / "good")) == 2
+    assert "never fitted on bad parts" in capsys.readouterr().err
+    assert limit(shop, "--report", str(tmp_path / "r"), "--out", str(tmp_path / "x.limit"), "--approved-by", "A") == 2
+    assert "expected --good or --journal" in capsys.readouterr().err
+
+
 def judged(bundle, seq: int, prev: str, raw: float) -> bytes:
     """A verdict of this bundle about a part with this score."""
     model, recipe, in_force = wire.references(bundle.manifest, bundle.sha256)
@@ -184,6 +216,14 @@ def test_from_the_journal_with_the_rejected_parts(shop, journal, tmp_path, capsy
     _, trust, _ = make_tiny_bundle(shop)
     form = read_limit(tmp_path / "j.limit", trust).form
     assert form.branches["ae"] == [0.25] * 80
+
+
+def test_master_parts_among_them_are_left_out(shop, journal, tmp_path, capsys):
+    path, _ = journal
+    words = ["--journal", str(path), "--parts", f"{BOOT}:1-81", "--masters", "21"]
+    assert fit(shop, tmp_path / "j.limit", *words, sources=()) == 0
+    found = report(capsys)
+    assert (found["new"], found["invalid"]) == (79, 2)
 
 
 def test_a_range_the_journal_does_not_hold_whole_is_refused(shop, journal, tmp_path, capsys):

@@ -66,6 +66,9 @@ def test_paths_are_relative_to_the_file(file):
     ("extra", "words"),
     [
         ("[mqtt]\nhosst = 'a'", r"unknown key mqtt.hosst: did you mean mqtt.host\?"),
+        ("[selfcheck]\nmasters = ['M=maybe']", r"selfcheck.masters: expected .*got 'M=maybe'"),
+        ("[selfcheck]\nmasters = ['M=pass', 'M=reject']", r"selfcheck.masters: expected each part once"),
+        ("[selfcheck]\nshifts = ['25:00']", r"selfcheck.shifts: expected .*got '25:00'"),
         ("[mqqt]\nhost = 'a'", r"unknown key mqqt: did you mean mqtt\?"),
         ("[page]\nvalid_ms = 3", r"unknown key page.valid_ms: did you mean deadline.valid_ms\?"),
         ("[camera.belt]\nsead = 3", r"unknown key camera.belt.sead: did you mean camera.belt.seed\?"),

@@ -25,27 +25,31 @@ def watched(tmp_path):
     where = Where("plant1", "hall2", "line3", "st2")
     station = Station(HandClock())
 
-    def make(drift: Drift) -> DriftWatch | None:
-        return make_drift(StationConfig(where, Model(str(path)), Deadline(400.0), drift), bundle, station)
+    def make(drift: Drift, doubt=lambda *_: None) -> DriftWatch | None:
+        return make_drift(StationConfig(where, Model(str(path)), Deadline(400.0), drift), bundle, station, doubt)
 
     return make, station
 
 
 def test_a_drift_is_a_warning_that_names_its_remedy_and_goes_when_it_is_gone(watched):
     make, station = watched
-    drift = make(Drift(enabled=True, parts_per_alarm=1e4))
+    doubts = []
+    drift = make(Drift(enabled=True, parts_per_alarm=1e4), lambda first, why: doubts.append((first, why)))
     rng = np.random.default_rng(0)
-    for _ in range(300):
-        drift.judged(judgement(int(rng.integers(1, 102)) / 101))
+    for seq in range(300):
+        drift.judged(1000 + 2 * seq, judgement(int(rng.integers(1, 102)) / 101))
     assert station.snapshot().conditions == ()
-    for _ in range(200):
-        drift.judged(judgement(int(rng.integers(1, 20)) / 101))
+    for seq in range(300, 500):
+        drift.judged(1000 + 2 * seq, judgement(int(rng.integers(1, 20)) / 101))
     (condition,) = station.snapshot().conditions
     assert (condition.code, condition.severity) == ("drift-creep-up", "warning")
     assert "parts ago" in condition.text
     assert "light" in condition.remedy
-    for _ in range(2500):
-        drift.judged(judgement(int(rng.integers(1, 102)) / 101))
+    # The first alarm names the part it may have begun with: the drift began with part 1600.
+    assert 1500 <= doubts[0][0] <= 1610
+    assert "creep-up" in doubts[0][1]
+    for seq in range(2500):
+        drift.judged(seq, judgement(int(rng.integers(1, 102)) / 101))
     assert station.snapshot().conditions == ()
 
 
@@ -53,7 +57,7 @@ def test_rejects_beyond_what_is_promised_and_stated_are_said(watched):
     make, station = watched
     drift = make(Drift(enabled=True, parts_per_alarm=1e4))
     for i in range(400):
-        drift.judged(judgement(1 / 101, 2.0) if i % 3 == 0 else judgement((i % 101 + 1) / 101))
+        drift.judged(i, judgement(1 / 101, 2.0) if i % 3 == 0 else judgement((i % 101 + 1) / 101))
     assert "drift-promise" in {condition.code for condition in station.snapshot().conditions}
 
 

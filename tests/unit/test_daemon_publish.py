@@ -15,13 +15,17 @@ from edge.daemon.announce import Announcer, will
 from edge.daemon.backfill import Backfill
 from edge.daemon.clocksync import ClockState
 from edge.daemon.compose import Identity, Moment, check_room, compose
+from edge.daemon.drift import DriftWatch
+from edge.daemon.escape import EscapeWatch
 from edge.daemon.figures import Facts, Figures
 from edge.daemon.inbox import Inbox
 from edge.daemon.ledger import Ledger
+from edge.daemon.masters import Master, MasterWatch
 from edge.daemon.parts import NS_PER_MS, Outcome, Shot
 from edge.daemon.phase import Station
 from edge.daemon.publish import Publisher
 from edge.daemon.queues import Backlog
+from edge.drift.monitor import DriftMonitor
 from edge.errors import ConfigError
 from edge.journal.chain import verify_chain
 from edge.journal.reader import Reader
@@ -282,6 +286,36 @@ def test_one_lost_confirmation_does_not_silence_the_station_for_good(desk):
     assert len(desk.line.sent) == 2, "on the new connection verdicts go out again"
 
 
+def test_a_picture_that_comes_again_puts_the_part_before_it_in_quarantine(desk):
+    escape = EscapeWatch(desk.station, "st2", BOOT, desk.clock)
+    desk.publisher._escape = escape
+    desk.step(outcome(1), outcome(2), outcome(3, reason="frozen"), outcome(4, reason="frozen"), outcome(5))
+    (window,) = escape.found
+    assert (window.cause, window.first, window.last, window.trig_first) == ("frozen", 2, 2, 1002)
+
+
+def test_a_master_part_counts_for_itself_alone(desk):
+    escape = EscapeWatch(desk.station, "st2", BOOT, desk.clock)
+    desk.publisher._escape = escape
+    desk.publisher.drift = DriftWatch(DriftMonitor(9, 0.005), desk.station, (WHO.model, WHO.limit))
+    desk.publisher.masters = MasterWatch((Master.parse("M-GOOD=pass"),), desk.station, escape, desk.clock, 3.6e6, 0.0)
+    assert not desk.station.armed
+    desk.step(outcome(1, part_id="M-GOOD"))
+    assert desk.sent()[0].reason == ["not-armed"], "it proves, and does not pass before it has proven"
+    assert desk.station.armed
+    desk.step(outcome(2))
+    assert (desk.sent()[1].verdict, escape.newest, desk.publisher.drift._part) == ("pass", 2, 1)
+
+
+def test_parts_of_the_model_before_do_not_reach_the_alarms_of_the_new_one(desk):
+    """Their p-values are of another calibration, perhaps of another size: such a p is none of the new one's."""
+    desk.publisher.drift = DriftWatch(DriftMonitor(100, 0.005), desk.station, ("other", "other"))
+    desk.step(outcome(1))
+    desk.publisher.drift = DriftWatch(DriftMonitor(9, 0.005), desk.station, (WHO.model, WHO.limit))
+    desk.step(outcome(2))
+    assert desk.publisher.drift._part == 1
+
+
 def test_a_journal_that_cannot_be_written_disarms_and_still_answers(desk):
     desk.step(outcome(1))
     blocker = sqlite3.connect(desk.path, isolation_level=None)
@@ -387,7 +421,14 @@ class Office:
             self.connection, self.names, WHO, bundle, self.config, self.facts, self.station, Ledger(), self.clock, self.view
         )
         self.station.listen(self.announcer.on_change)
-        self.inbox = Inbox(self.names, "st2", BOOT, self.announcer, None, self.clock, self.view, self.connection)
+        self.escape = EscapeWatch(self.station, "st2", BOOT, self.clock)
+        self.rechecks = 0
+        self.inbox = Inbox(
+            self.names, "st2", BOOT, self.announcer, None, self.clock, self.view, self.connection, self.escape, self.recheck
+        )
+
+    def recheck(self):
+        self.rechecks += 1
 
     def last(self, suffix):
         return self.connection.kept[f"{self.names.base}/{suffix}"]
@@ -464,6 +505,16 @@ def test_rebirth_says_everything_again_and_answers(office):
     assert wire.RESULT.decode(answer.payload).ok
 
 
+def test_a_self_check_on_command_and_a_quarantine_notice_reach_whom_they_concern(office):
+    incoming(office, "cmd/selfcheck", command(office))
+    assert office.rechecks == 1
+    assert wire.RESULT.decode(office.connection.sent[-1].payload).ok
+    incoming(office, "cmd/selfcheck", command(office), retain=True)
+    assert office.rechecks == 1, "a retained command would come again at every connect"
+    incoming(office, "quarantine", b'{"sch":"onbelt.else/1"}', retain=True)
+    assert office.inbox.refused == 2
+
+
 @pytest.mark.parametrize(
     ("name", "not_after_ms", "words"), [("rebirth", -1, "not_after has passed"), ("reboot", 1000, "no other command")]
 )
@@ -489,7 +540,9 @@ def test_retained_and_malformed_commands_are_refused(office, caplog):
 def test_a_trigger_by_command_is_delivered_where_so_configured(office):
     source, stop = CommandTrigger(), threading.Event()
     got: list[int] = []
-    office.inbox = Inbox(office.names, "st2", BOOT, office.announcer, source, office.clock, None, office.connection)
+    office.inbox = Inbox(
+        office.names, "st2", BOOT, office.announcer, source, office.clock, None, office.connection, office.escape, office.recheck
+    )
     incoming(office, "cmd/trigger", TRIGGER.encode(LineTrigger(TRIGGER_SCHEMA, 7, 5, 0, "SN7")))
     incoming(office, "cmd/trigger", b"{}")
 

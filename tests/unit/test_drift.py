@@ -140,11 +140,12 @@ def test_the_start_is_found_and_history_is_bounded():
     parts = 0
     while not detector.add(parts % 2):
         parts += 1
-    likeliest, earliest = detector.began()
+    likeliest, earliest, surely = detector.began()
     assert abs(likeliest - (parts + 1)) <= 2
     assert likeliest <= earliest <= parts + 12
+    assert earliest <= surely <= earliest + 200
     detector.reset()
-    assert detector.began() == (0, 0)
+    assert detector.began() == (0, 0, 0)
 
 
 @pytest.mark.parametrize("p", [0.0, -0.1, 1.2, 0.0005])

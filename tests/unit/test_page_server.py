@@ -491,13 +491,14 @@ def test_a_shipped_file_needs_nothing_from_elsewhere_and_nothing_inline(name):
 
 
 def test_the_script_puts_in_text_only():
-    script = (files("edge.page") / "static" / "page.js").read_text()
+    script = "".join((files("edge.page") / "static" / name).read_text() for name in ("page.js", "whatif.js"))
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", script)
 
 
 def test_every_element_the_script_asks_for_is_in_the_page():
     folder = files("edge.page") / "static"
-    html, script = (folder / "index.html").read_text(), (folder / "page.js").read_text()
+    html = (folder / "index.html").read_text()
+    script = "".join((folder / name).read_text() for name in ("page.js", "whatif.js"))
     asked = set(re.findall(r'byId\("([\w-]+)"\)', script))
     there = re.findall(r'\sid="([\w-]+)"', html)
     assert asked <= set(there)
