@@ -9,6 +9,7 @@
 #   make update-switch  another model under a belt of 30 parts a second
 #   make update-mqtt  updates over nothing but a broker, cut, lied to, and a model of 20 MB with its rate (mosquitto)
 #   make fleet    1000 boxes update in waves over one mosquitto, some faulty; stops where it should (mosquitto); writes docs/fleet.md
+#   make fuzz     every reader of the updater on random bytes that look for its branches (atheris); writes docs/fuzz.md
 #   make limits   the promises of limits and drift alarms, measured; writes docs/limits.md
 #   make powercuts 1000 power cuts of the journal's disk (root; 10 minutes); writes docs/powercuts.md
 #   make gatecheck the gate check on the reference gate and on gates with a broken rule (mosquitto); writes docs/gatecheck.md
@@ -23,9 +24,10 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SECONDS_DEMO ?= 60
+SECONDS_FUZZ ?= 60
 SETS ?= products/scenes/tray
 
-.PHONY: demo test check bench products update-kills update-power-cuts update-switch update-bad-models update-mqtt fleet \
+.PHONY: demo test check bench products update-kills update-power-cuts update-switch update-bad-models update-mqtt fleet fuzz \
 	limits powercuts gatecheck systemd gige lgfdr clean
 
 demo: $(VENV)/.demo
@@ -90,6 +92,10 @@ update-mqtt: $(VENV)/.train
 fleet: $(VENV)/.train
 	tests/setup_system.sh
 	$(BIN)/python benchmarks/fleet.py --report docs/fleet.md
+
+fuzz: $(VENV)/.train
+	$(PIP) install -e '.[fuzz]'
+	$(BIN)/python benchmarks/fuzz.py --seconds $(SECONDS_FUZZ) --report docs/fuzz.md
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
