@@ -6,7 +6,8 @@
 #   make update-kills  kill the updater before every change it makes to the disk
 #   make update-power-cuts  cut the power of the updater's disk 500 times (root, loop devices)
 #   make update-bad-models  eight bad models, one after the other, beside a running line: each refused by itself (mosquitto)
-#   make update-switch  another model under a belt of 30 parts a second
+#   make update-switch  another model, and a whole update of the shipped one, under 30 parts a second (mosquitto; a quiet machine);
+#                 writes docs/update-switch.md
 #   make update-mqtt  updates over nothing but a broker, cut, lied to, and a model of 20 MB with its rate (mosquitto)
 #   make fleet    1000 boxes update in waves over one mosquitto, some faulty; stops where it should (mosquitto); writes docs/fleet.md
 #   make fuzz     every reader of the updater on random bytes that look for its branches (atheris); writes docs/fuzz.md
@@ -79,7 +80,9 @@ update-power-cuts: $(VENV)/.train
 	$(BIN)/python benchmarks/update_power_cuts.py
 
 update-switch: $(VENV)/.train
+	tests/setup_system.sh
 	ONBELT_SWITCH_RATE=30 $(BIN)/python -m pytest -s tests/integration/test_update_switch.py -k running_belt
+	$(BIN)/python benchmarks/update_switch.py --report docs/update-switch.md
 
 update-bad-models: $(VENV)/.train
 	tests/setup_system.sh
