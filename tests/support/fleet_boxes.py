@@ -98,6 +98,7 @@ class FleetBox:
         self.number = number
         self.fault = fault
         self.state = folder / "update"
+        self.link = str(self.state / "current")
         folder.mkdir(parents=True)
         name = f"box{number:04d}"
         self.names = Topics(fleet["site"], "hall2", f"line{number // 100}", name)
@@ -172,7 +173,7 @@ class FleetBox:
 
     def _target(self) -> str:
         try:
-            return (self.state / "current").readlink().name.removesuffix(".onbelt")
+            return os.path.basename(os.readlink(self.link)).removesuffix(".onbelt")  # noqa: PTH115, PTH119 - a thousand, twice a second
         except OSError:
             return ""
 
