@@ -6,9 +6,11 @@
 #   make update-kills  kill the updater before every change it makes to the disk
 #   make update-power-cuts  cut the power of the updater's disk 500 times (root, loop devices)
 #   make update-bad-models  eight bad models, one after the other, beside a running line: each refused by itself (mosquitto)
-#   make update-switch  another model under a belt of 30 parts a second
+#   make update-switch  another model, and a whole update of the shipped one, under 30 parts a second (mosquitto; a quiet machine);
+#                 writes docs/update-switch.md
 #   make update-mqtt  updates over nothing but a broker, cut, lied to, and a model of 20 MB with its rate (mosquitto)
 #   make fleet    1000 boxes update in waves over one mosquitto, some faulty; stops where it should (mosquitto); writes docs/fleet.md
+#   make fuzz     every reader of the updater on random bytes that look for its branches (atheris); writes docs/fuzz.md
 #   make limits   the promises of limits and drift alarms, measured; writes docs/limits.md
 #   make whatif   what the guaranteed limit of each product costs in misses, and what buys them back (after make products)
 #   make dfsc-gap does the gap between teacher and auto-encoder warn of missed logical defects? (after make products; an hour)
@@ -26,10 +28,11 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SECONDS_DEMO ?= 60
+SECONDS_FUZZ ?= 60
 SETS ?= products/scenes/tray
 
-.PHONY: demo test check bench products update-kills update-power-cuts update-switch update-bad-models update-mqtt fleet \
-	limits powercuts gatecheck systemd gige lgfdr training-speed whatif dfsc-gap clean
+.PHONY: demo test check bench products update-kills update-power-cuts update-switch update-bad-models update-mqtt \
+	fleet limits powercuts gatecheck systemd gige lgfdr training-speed whatif dfsc-gap fuzz clean
 
 demo: $(VENV)/.demo
 	$(BIN)/onbelt demo --seconds $(SECONDS_DEMO)
@@ -98,7 +101,9 @@ update-power-cuts: $(VENV)/.train
 	$(BIN)/python benchmarks/update_power_cuts.py
 
 update-switch: $(VENV)/.train
+	tests/setup_system.sh
 	ONBELT_SWITCH_RATE=30 $(BIN)/python -m pytest -s tests/integration/test_update_switch.py -k running_belt
+	$(BIN)/python benchmarks/update_switch.py --report docs/update-switch.md
 
 update-bad-models: $(VENV)/.train
 	tests/setup_system.sh
@@ -111,6 +116,10 @@ update-mqtt: $(VENV)/.train
 fleet: $(VENV)/.train
 	tests/setup_system.sh
 	$(BIN)/python benchmarks/fleet.py --report docs/fleet.md
+
+fuzz: $(VENV)/.train
+	$(PIP) install -e '.[fuzz]'
+	$(BIN)/python benchmarks/fuzz.py --seconds $(SECONDS_FUZZ) --report docs/fuzz.md
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

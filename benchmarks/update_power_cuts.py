@@ -7,12 +7,14 @@ A process updates without pause between two models of 1 MB on a real ext4, every
 as an image file on a loop-mounted XFS; a cut is a reflink clone of that image while it is mounted and written, so it holds what
 had reached the block device at one instant. The clone is mounted, and then
   - `current` points to a file whose bytes hash to its name, and which is one of the two models;
+  - a model runs: `current` is verified, its engine is built and judges its golden pictures, and the time of that is taken;
   - the state can be read, and names only models that are there as whole files;
   - the updater, started on it, finishes, and what runs is what it has committed.
 The second run does the same with os.fsync doing nothing and must find damage: else this harness could see none.
 
-The proof is skipped here: it writes nothing. A drive that acknowledges a flush and does not do it is not shown either. Needs
-root, loop devices, mkfs.ext4 and mkfs.xfs. Exit status: 0 as it should be, 1 damage, or none without fsync, 2 cannot run here.
+Proof and comparison only take their time here, so that cuts fall into them: they write nothing that counts. A drive that
+acknowledges a flush and does not do it is not shown either. Needs root, loop devices, mkfs.ext4 and mkfs.xfs. Exit status: 0 as
+it should be, 1 damage, or none without fsync, 2 cannot run here.
 """
 
 import argparse
@@ -34,10 +36,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from edge.errors import UpdateError
+from edge.bundle.reader import open_bundle
+from edge.bundle.signing import TrustStore
+from edge.engine import open_engine
+from edge.engine.proof import replay_golden
+from edge.errors import EngineError, OnbeltError, UpdateError
 from edge.update.machine import Watched
 from edge.update.prove import Proof
-from edge.update.state import load_state
+from edge.update.state import Model, load_state
 from tests.support.update_box import GOOD, Box
 from tests.support.update_site import UpdateSite
 
@@ -46,13 +52,20 @@ WORK = 1  # a matrix of 1 MB in each model: more than one write of the disk
 
 
 class QuickBox(Box):
-    """A box that believes every model, and finds it as good as the running one."""
+    """A box that believes every model after a moment, and finds it as good as the running one."""
+
+    moment_s = 0.0
 
     def __init__(self, folder: Path, site: UpdateSite) -> None:
-        super().__init__(folder, site, shadow=lambda _: Watched("", "skipped"))
+        super().__init__(folder, site, shadow=self._compared)
 
     def _prove(self, *_: Path | None) -> Proof:
+        time.sleep(self.moment_s)
         return Proof("", "skipped")
+
+    def _compared(self, _model: Model) -> Watched:
+        time.sleep(self.moment_s)
+        return Watched("", "skipped")
 
 
 def missing() -> str:
@@ -96,6 +109,7 @@ def worker(site: UpdateSite, disk: Path, *, flush: bool) -> None:
     if not flush:
         os.__dict__["fsync"] = lambda _: None
     box = QuickBox(disk / "box", site)
+    box.moment_s = 0.03
     turn = 0
     while True:
         turn += 1
@@ -105,18 +119,31 @@ def worker(site: UpdateSite, disk: Path, *, flush: bool) -> None:
             box.update(serial=turn)
 
 
-def inspect(site: UpdateSite, disk: Path, models: set[str]) -> tuple[str, str]:
-    """(the step the cut fell into, what is wrong or empty)."""
+def inspect(site: UpdateSite, disk: Path, models: set[str]) -> tuple[str, str, float]:
+    """(the step the cut fell into, what is wrong or empty, seconds until a model ran)."""
     folder = disk / "box" / "update"
+    ready_s = 0.0
     try:
         state = load_state(folder / "state.json")
     except UpdateError as exc:
-        return "unreadable", str(exc)
+        return "unreadable", str(exc), ready_s
     step = state.step.value if state else "none"
     try:
-        return step, _fault(site, disk, folder, models)
-    except (OSError, UpdateError, AssertionError) as exc:
-        return step, f"{type(exc).__name__}: {exc}"
+        ready_s = start(site, folder)
+        return step, _fault(site, disk, folder, models), ready_s
+    except (OSError, OnbeltError, AssertionError) as exc:
+        return step, f"{type(exc).__name__}: {exc}", ready_s
+
+
+def start(site: UpdateSite, folder: Path) -> float:
+    """What the daemon does with the link before it arms; how long it took, seconds. Raises OnbeltError: it could not."""
+    begin = time.monotonic()
+    bundle = open_bundle(folder / "current", TrustStore.from_folders([site.trust_folder]))
+    with open_engine(bundle, "onnxruntime", 1) as engine:
+        wrong = [one.picture for one in replay_golden(bundle, engine) if not one.holds]
+    if wrong:
+        raise EngineError(f"golden frame {wrong[0]} does not give its scores")
+    return time.monotonic() - begin
 
 
 def _fault(site: UpdateSite, disk: Path, folder: Path, models: set[str]) -> str:
@@ -143,6 +170,7 @@ def run(cuts: int, *, flush: bool, seed: int) -> dict[str, Any]:
     dice = random.Random(seed)
     steps: collections.Counter[str] = collections.Counter()
     wrong: list[str] = []
+    ready_s = [0.0]
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -163,7 +191,8 @@ def run(cuts: int, *, flush: bool, seed: int) -> dict[str, Any]:
                     with image.open("rb") as source, clone.open("wb") as target:
                         fcntl.ioctl(target.fileno(), FICLONE, source.fileno())
                     with mounted(clone, folder / "cut") as after:
-                        step, fault = inspect(site, after, models)
+                        step, fault, took_s = inspect(site, after, models)
+                    ready_s.append(took_s)
                     steps[step] += 1
                     wrong += [f"{step}: {fault}"] if fault else []
                     if os.waitpid(child, os.WNOHANG)[0]:
@@ -180,6 +209,7 @@ def run(cuts: int, *, flush: bool, seed: int) -> dict[str, Any]:
         "steps": dict(sorted(steps.items())),
         "damaged": len(wrong),
         "first": wrong[:3],
+        "longest_start_s": round(max(ready_s), 2),
         "seconds": round(time.monotonic() - begin),
     }
 

@@ -29,6 +29,7 @@ from edge.trigger.base import TriggerSource
 from edge.trigger.command import CommandTrigger
 from edge.trigger.timer import TimerTrigger
 from edge.trigger.udp import UdpTrigger
+from edge.update.limited import limited
 from edge.wire.verdict import references
 
 
@@ -40,7 +41,10 @@ def load_bundle(config: StationConfig) -> Bundle:
     """
     folders = config.trust_folders()
     trust = TrustStore.from_folders(folders) if folders else default_trust()
-    bundle = open_bundle(Path(config.model.bundle), trust)
+    path = Path(config.model.bundle)
+    bundle = open_bundle(path, trust)
+    if path.is_symlink():  # an updater moves it: the limit file is for one of the networks it brings
+        return limited(bundle, config.model.limit, trust)
     return with_limit(bundle, read_limit(Path(config.model.limit), trust)) if config.model.limit else bundle
 
 

@@ -266,7 +266,8 @@ class Connection:
                 return False, self._why or "no answer to CONNECT in time"
             accepted = True
             self._accepted(client)
-            while not self._ended.wait(0.25):
+            # What is kept is published by whoever keeps it; here is only tried again what the queue had no room for.
+            while not self._ended.wait(0.25 if self._dirty else 1.0):
                 self._publish_kept()
         except (OSError, ValueError) as exc:
             return accepted, _reason(exc)

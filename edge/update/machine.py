@@ -182,7 +182,7 @@ class Machine:
         if seen.reason == "shadow-failed" and not self._store.holds(model.sha256):
             self._to(Step.DOWNLOAD)  # not the model's fault: the disk lost it
             return
-        if seen.reason in REFUSED:
+        if seen.reason in REFUSED or seen.reason == "limit":
             raise UpdateError(seen.text, reason=seen.reason)
         if seen.reason:
             self.note(seen.reason, seen.text)

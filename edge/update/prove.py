@@ -34,8 +34,9 @@ from edge.bundle.signing import TrustStore, default_trust
 from edge.engine import open_engine
 from edge.engine.base import Engine
 from edge.engine.proof import measure_inference, replay_golden
-from edge.errors import BundleError, EngineError, OnbeltError
+from edge.errors import BundleError, EngineError, LimitError, OnbeltError
 from edge.preprocess import fit
+from edge.update.limited import limited
 
 FRAMES = 20
 ROUNDS = 5
@@ -76,6 +77,7 @@ class ProofSettings:
         budget_ms: 0 takes the bundle's own. memory_mb: most the engine's process may take.
         certificate: the certificate must say that the model equals its float reference.
         seconds: longest time the whole may take.
+        limit: the station's own limit file, empty for none; see `edge.update.limited`.
     """
 
     trust: tuple[str, ...] = ()
@@ -85,6 +87,7 @@ class ProofSettings:
     memory_mb: float = 2048.0
     certificate: bool = False
     seconds: float = PROVE_SECONDS
+    limit: str = ""
 
 
 def run_proof(new: Path, previous: Path | None, settings: ProofSettings) -> Proof:
@@ -94,6 +97,7 @@ def run_proof(new: Path, previous: Path | None, settings: ProofSettings) -> Proo
     command += ["--engine", settings.engine, "--threads", str(settings.threads), "--budget-ms", str(settings.budget_ms)]
     command += ["--memory-mb", str(settings.memory_mb)]
     command += ["--certificate"] if settings.certificate else []
+    command += ["--limit", settings.limit] if settings.limit else []
     command += ["--previous", str(previous)] if previous else []
     try:
         done = subprocess.run(command, capture_output=True, timeout=settings.seconds, check=False)
@@ -204,17 +208,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--budget-ms", type=float, default=0.0)
     parser.add_argument("--memory-mb", type=float, default=2048.0)
     parser.add_argument("--certificate", action="store_true")
+    parser.add_argument("--limit", default="")
     args = parser.parse_args(argv)
     step_aside()
     proof: Proof
     try:
         trust = TrustStore.from_folders(map(Path, args.trust)) if args.trust else default_trust()
-        bundle = open_bundle(args.bundle, trust)
-        previous = _open_previous(args.previous, trust)
+        bundle = limited(open_bundle(args.bundle, trust), args.limit, trust)
+        previous = _open_previous(args.previous, args.limit, trust)
         settings = ProofSettings(tuple(args.trust), args.engine, args.threads, args.budget_ms, args.memory_mb, args.certificate)
         proof = prove(bundle, previous, settings)
     except BundleError as exc:
         proof = Proof("bundle-damaged", str(exc)[:300])
+    except LimitError as exc:
+        proof = Proof("limit", str(exc)[:300])  # the daemon could not take it either
     except OnbeltError as exc:
         proof = Proof("prove-failed", str(exc)[:300])
     plain: dict[str, Any] = msgspec.to_builtins(proof)
@@ -222,10 +229,10 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _open_previous(path: Path | None, trust: TrustStore) -> Bundle | None:
+def _open_previous(path: Path | None, limit: str, trust: TrustStore) -> Bundle | None:
     # A running model that cannot be opened any more must not keep a good one away.
-    with contextlib.suppress(BundleError):
-        return open_bundle(path, trust) if path else None
+    with contextlib.suppress(BundleError, LimitError):
+        return limited(open_bundle(path, trust), limit, trust) if path else None
     return None
 
 

@@ -23,6 +23,7 @@ PUT_OFF = {
     "silent": "the station is not heard or not armed: a switch now could not be watched",
     "shadow": "the model judges beside the running one on live parts; it is not decided yet",
     "busy": "this box is too busy to time the model",
+    "limit": "the station's own limit file cannot be used with it",
     "refused-before": "this box has refused the model before",
     "superseded": "another model was asked for meanwhile",
     "stale": "the desired state is older than one this box has obeyed",

@@ -99,6 +99,7 @@ class UpdateService:
             station.model.budget_ms,
             config.memory_mb,
             config.certificate,
+            limit=station.model.limit,
         )
         self._shadowing = Shadowing(
             ShadowSettings(self._proof, config.shadow_parts), self.store.models, self.store.folder, self.store.folder / "reports"

@@ -23,11 +23,12 @@ from edge.bundle.reader import Bundle, open_bundle
 from edge.bundle.signing import TrustStore, default_trust
 from edge.engine import open_engine
 from edge.engine.base import Engine
-from edge.errors import ContractError, EngineError, OnbeltError, PictureError
+from edge.errors import ContractError, EngineError, LimitError, OnbeltError, PictureError
 from edge.judge import Judge, Judgement
 from edge.preprocess import fit
 from edge.update.compare import Comparison, Pair
 from edge.update.files import write_atomic
+from edge.update.limited import limited
 from edge.update.prove import step_aside
 from edge.update.report import MOST_PICTURES, Shown, render, show
 from edge.wire.parts import PartHead, address, peer_uid, receive_part
@@ -173,13 +174,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--budget-ms", type=float, default=0.0)
+    parser.add_argument("--limit", default="")
     args = parser.parse_args(argv)
     step_aside()
     try:
         trust = TrustStore.from_folders(map(Path, args.trust)) if args.trust else default_trust()
-        bundle = open_bundle(args.bundle, trust)
+        bundle = limited(open_bundle(args.bundle, trust), args.limit, trust)
         with open_engine(bundle, args.engine, args.threads or None) as engine:
             watch(Shadow(bundle, engine, args.parts, args.budget_ms, args.threads, args.report), args.parts_from)
+    except LimitError as exc:
+        _tell(Told(True, "limit", str(exc)[:300]))
     except OnbeltError as exc:
         _tell(Told(True, "shadow-failed", str(exc)[:300]))
     return 0

@@ -89,6 +89,7 @@ class Shadowing:
         command += ["--parts-from", str(self._parts_from), "--report", str(report), "--parts", str(self._settings.parts)]
         command += ["--engine", proof.engine, "--threads", str(proof.threads), "--budget-ms", str(proof.budget_ms)]
         command += [word for folder in proof.trust for word in ("--trust", folder)]
+        command += ["--limit", proof.limit] if proof.limit else []
         try:
             self._reports.mkdir(exist_ok=True)
             self._tidy()

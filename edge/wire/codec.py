@@ -3,7 +3,8 @@
 Rules, the same for all messages:
 - A message names its schema and major version in `sch`; an unknown major is refused before anything else is looked at.
 - Unknown fields, missing fields, wrong types and values out of range are refused with the path of the fault. A reader that
-  guesses is a reader that opens a gate by mistake; a new optional field therefore means a new major.
+  guesses is a reader that opens a gate by mistake; a new optional field therefore means a new major. A reader may know the major
+  before its own (`older`), where that differs by fields that have a default now.
 - A message has a largest size, checked before it is parsed and after it is written.
 - What is written is read back before it leaves: nothing is ever sent that the receiver would have to refuse (3 us a message).
 """
@@ -55,13 +56,24 @@ class Codec(Generic[M]):
         struct: the message's struct.
         max_bytes: largest size on the wire.
         check: raises ContractError where fields contradict each other.
+        older: schema of an earlier major that is read as well, and never written.
+        since: fields that came with `schema`; a message of `older` that has one is refused.
     """
 
     def __init__(
-        self, schema: str, struct: type[M], *, max_bytes: int = MAX_MESSAGE_BYTES, check: Callable[[M], None] | None = None
+        self,
+        schema: str,
+        struct: type[M],
+        *,
+        max_bytes: int = MAX_MESSAGE_BYTES,
+        check: Callable[[M], None] | None = None,
+        older: str = "",
+        since: tuple[str, ...] = (),
     ) -> None:
         self.schema = schema
+        self.schemas = (schema, older) if older else (schema,)
         self.max_bytes = max_bytes
+        self._since = frozenset(since)
         self._kind = schema.removeprefix("onbelt.").partition("/")[0]
         self._check = check
         self._decoder: msgspec.json.Decoder[M] = msgspec.json.Decoder(struct)
@@ -74,6 +86,8 @@ class Codec(Generic[M]):
             ContractError: a value is out of range, or the message is too large.
         """
         payload = self._encoder.encode(message)
+        if message.sch != self.schema:
+            raise ContractError(self._other_schema(message.sch))
         self.decode(payload)
         return payload
 
@@ -90,8 +104,10 @@ class Codec(Generic[M]):
             message = self._decoder.decode(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
             raise ContractError(self._refusal(payload, exc)) from exc
-        if message.sch != self.schema:
+        if message.sch not in self.schemas:
             raise ContractError(self._other_schema(message.sch))
+        if message.sch != self.schema and (newer := sorted(self._since & set(msgspec.json.decode(payload)))):
+            raise ContractError(f"{self._kind}: {newer[0]} came with {self.schema} - at `$.{newer[0]}`; message refused")
         if self._check is not None:
             self._check(message)
         return message
@@ -102,7 +118,7 @@ class Codec(Generic[M]):
             schema = msgspec.json.decode(payload, type=_Head).sch
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             schema = self.schema
-        if schema != self.schema:
+        if schema not in self.schemas:
             return self._other_schema(schema)
         return f"{self._kind}: {exc}; expected {self.schema}, message refused"
 

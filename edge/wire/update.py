@@ -4,10 +4,13 @@ A desired state is signed by an operator, because a broker is no authority: it c
 lists. `serial` counts up, so that an old message cannot be played again. It names a channel or a version; what may be fetched
 and is run is decided by the repository's metadata, never by this message.
 
-    {"sch":"onbelt.update-desired/1", ..., "key":"<64 hex>","sig":"<128 hex>"}
+    {"sch":"onbelt.update-desired/2", ..., "key":"<64 hex>","sig":"<128 hex>"}
 
-The signature is Ed25519 over the schema's name, "onbelt.update-desired/1\\n", and all bytes before `,"sig":"`. A time for a box
+The signature is Ed25519 over the schema's name, "onbelt.update-desired/2\\n", and all bytes before `,"sig":"`. A time for a box
 whose clock is wrong (`onbelt.update-time/1`, not retained) is signed the same way and answers the challenge in its report.
+
+A box reads a desired state of major 1, which names no box (`to`): one lies on its disk and on the broker when its software is
+renewed, and a pin must hold. A fleet reads reports of major 1 (no step `shadow`, no `challenge`). Only major 2 is written.
 """
 
 from typing import Annotated, Literal, TypeVar
@@ -20,8 +23,8 @@ from edge.bundle.signing import TrustStore, key_id
 from edge.errors import ContractError
 from edge.wire.codec import Codec, Count, Micros, Name
 
-DESIRED_SCHEMA = "onbelt.update-desired/1"
-REPORTED_SCHEMA = "onbelt.update-reported/1"
+DESIRED_SCHEMA, DESIRED_1 = "onbelt.update-desired/2", "onbelt.update-desired/1"
+REPORTED_SCHEMA, REPORTED_1 = "onbelt.update-reported/2", "onbelt.update-reported/1"
 TIME_SCHEMA = "onbelt.update-time/1"
 _SIG_HEAD = b',"sig":"'
 _SIG_TAIL_BYTES = len(_SIG_HEAD) + 128 + len(b'"}')
@@ -124,8 +127,8 @@ def _check(desired: Desired) -> None:
         raise ContractError(f"desired: expected a version with mode pin and 0 otherwise, got {desired.version} - at `$.version`")
 
 
-DESIRED: Codec[Desired] = Codec(DESIRED_SCHEMA, Desired, max_bytes=2048, check=_check)
-REPORTED: Codec[Reported] = Codec(REPORTED_SCHEMA, Reported, max_bytes=4096)
+DESIRED: Codec[Desired] = Codec(DESIRED_SCHEMA, Desired, max_bytes=2048, check=_check, older=DESIRED_1, since=("to",))
+REPORTED: Codec[Reported] = Codec(REPORTED_SCHEMA, Reported, max_bytes=4096, older=REPORTED_1, since=("challenge",))
 TIME: Codec[SetTime] = Codec(TIME_SCHEMA, SetTime, max_bytes=2048)
 
 
@@ -172,12 +175,16 @@ def _open(payload: bytes, codec: Codec[S], operators: TrustStore, kind: str, com
     except ValueError as exc:
         raise ContractError(f"{kind}: expected a signature of 128 hex digits; sign it with {command}") from exc
     # A handful of operators: each key is tried, so that nothing has to be parsed to know which.
-    for key in operators.keys.values():
-        try:
-            key.verify(signature, codec.schema.encode() + b"\n" + head)
-        except InvalidSignature:
-            continue
-        return codec.decode(payload)
+    for schema in codec.schemas:
+        for key in operators.keys.values():
+            try:
+                key.verify(signature, schema.encode() + b"\n" + head)
+            except InvalidSignature:
+                continue
+            message = codec.decode(payload)
+            if message.sch != schema:  # else a signature over one major would count for another
+                raise ContractError(f"{kind}: signed as {schema}, says {message.sch} - at `$.sch`; sign it with {command}")
+            return message
     raise ContractError(
         f"{kind}: not signed by an operator this box trusts ({len(operators.keys)} keys in "
         f"{', '.join(operators.sources) or 'no folder'}); put the operator's .pub there if you trust them"

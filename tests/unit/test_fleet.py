@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from edge.errors import ConfigError
+from edge.errors import ConfigError, ContractError
 from edge.fleet.view import Fleet
 from edge.fleet.waves import Plan, Rollout
 from edge.wire import update
@@ -233,17 +233,15 @@ def test_one_site_only():
     assert all(one.startswith("onbelt/v1/plant9/+/+/+/") for one in fleet.filters)
 
 
-def test_desired_without_a_box_is_for_all_of_them():
-    """Older tools write no `to`."""
-    old = {**msgspec.to_builtins(reported()), "sch": update.DESIRED_SCHEMA}
-    fields = {name for name in update.Desired.__struct_fields__ if name != "sig"}
-    message = {
-        **{name: value for name, value in old.items() if name in fields},
-        "serial": 1,
-        "version": 0,
-        "windows": [],
-        "not_after_us": 1,
-        "issuer": "me",
-        "key": "0" * 64,
-    }
-    assert update.DESIRED.decode(msgspec.json.encode(message)).to == ""
+def test_reports_of_older_boxes_are_read():
+    """A fleet is never renewed all at once. What a newer box writes is refused whole, as ever."""
+    plain = msgspec.to_builtins(reported())
+    del plain["challenge"]
+    old = {**plain, "sch": update.REPORTED_1}
+    assert update.REPORTED.decode(msgspec.json.encode(old)).challenge == ""
+    with pytest.raises(ContractError, match=r"challenge came with onbelt\.update-reported/2"):
+        update.REPORTED.decode(msgspec.json.encode({**old, "challenge": ""}))
+    with pytest.raises(ContractError, match="expected schema"):
+        update.REPORTED.decode(msgspec.json.encode({**plain, "sch": "onbelt.update-reported/3"}))
+    with pytest.raises(ContractError, match="expected schema"):
+        update.REPORTED.encode(msgspec.structs.replace(reported(), sch=update.REPORTED_1))

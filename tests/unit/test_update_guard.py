@@ -3,11 +3,11 @@
 import msgspec
 import pytest
 
-from edge.bundle.signing import TrustStore, generate_key, load_private
+from edge.bundle.signing import TrustStore, generate_key, key_id, load_private
 from edge.errors import ContractError
 from edge.update.guard import Guard, GuardSettings, Shares, Usual
 from edge.update.windows import is_open
-from edge.wire.update import DESIRED_SCHEMA, Desired, open_desired, sign_desired
+from edge.wire.update import DESIRED_1, DESIRED_SCHEMA, Desired, open_desired, sign_desired
 from tests.support.gate_messages import BOOT, MODEL, OTHER_BOOT, OTHER_MODEL, make_state, make_verdict
 
 S = 1_000_000_000
@@ -212,3 +212,33 @@ def test_a_stranger_is_no_operator(operator):
 def test_a_pin_needs_its_version(operator):
     with pytest.raises(ContractError, match="expected a version with mode pin"):
         sign_desired(desired(mode="pin"), operator[0])
+
+
+def signed_as(schema, message, key):
+    """A message as its signer wrote it, whatever is in it."""
+    head = msgspec.json.encode(message)[:-1]
+    return head + b',"sig":"' + key.sign(schema.encode() + b"\n" + head).hex().encode() + b'"}'
+
+
+def of_major_1(key, **changes):
+    plain = msgspec.to_builtins(desired())
+    del plain["to"]
+    return {**plain, "sch": DESIRED_1, "key": key_id(key.public_key()), **changes}
+
+
+def test_a_desired_state_of_major_1_is_still_obeyed(operator):
+    """One lies on the box's disk and on the broker when its software is renewed: a pin must hold. It names no box."""
+    key, trust = operator
+    opened = open_desired(signed_as(DESIRED_1, of_major_1(key, mode="pin", version=3), key), trust)
+    assert (opened.mode, opened.version, opened.to) == ("pin", 3, "")
+
+
+def test_majors_do_not_mix(operator):
+    """A field of major 2 in a message of major 1, and a signature over one major under the name of another."""
+    key, trust = operator
+    with pytest.raises(ContractError, match=r"to came with onbelt\.update-desired/2"):
+        open_desired(signed_as(DESIRED_1, of_major_1(key, to="onbelt/v1/a/b/c/d"), key), trust)
+    with pytest.raises(ContractError, match=r"signed as onbelt\.update-desired/2, says onbelt\.update-desired/1"):
+        open_desired(signed_as(DESIRED_SCHEMA, of_major_1(key), key), trust)
+    with pytest.raises(ContractError, match="expected schema"):
+        open_desired(signed_as(DESIRED_SCHEMA, of_major_1(key, sch="onbelt.update-desired/3"), key), trust)
