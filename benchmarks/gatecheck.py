@@ -74,7 +74,8 @@ def page(reference: list[Finding], mutants: dict[str, list[Finding]], seconds: f
     lines = [
         "# The gate check, checked",
         f"Made by `make gatecheck` ({datetime.now(timezone.utc):%Y-%m-%d}, {os.cpu_count()} cores {processor}, "
-        f"Linux {platform.release()}, load {os.getloadavg()[0]:.0f}, {seconds:.0f} s, parts decided {gate_ms - 40:.0f} ms after their trigger).",
+        f"Linux {platform.release()}, load {os.getloadavg()[0]:.0f}, {seconds:.0f} s, "
+        f"parts decided {gate_ms - 40:.0f} ms after their trigger).",
         "What `onbelt gatecheck` says of the reference gate, and what it says of each gate with one rule broken.",
         "",
         "## The reference",
