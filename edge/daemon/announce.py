@@ -148,7 +148,7 @@ class Announcer:
             engine=facts.engine[:240],
             size=manifest.size,
             gates=[self._who.gate],
-            cameras=[self._who.camera],
+            cameras=self._who.needed,
             trigger=config.trigger.kind,
             valid_ms=config.deadline.valid_ms,
             budget_ms=config.model.budget_ms or manifest.budget_ms,

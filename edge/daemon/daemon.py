@@ -25,7 +25,6 @@ from edge.daemon.capture import Capture
 from edge.daemon.config import StationConfig
 from edge.daemon.escape import EscapeWatch
 from edge.daemon.figures import Facts, Figures
-from edge.daemon.framecheck import FrameCheck
 from edge.daemon.inbox import Inbox
 from edge.daemon.inference import Inference
 from edge.daemon.intake import Intake
@@ -46,6 +45,7 @@ from edge.page.live import LiveView
 from edge.page.server import PageServer
 from edge.trigger.base import TriggerSource
 from edge.trigger.command import CommandTrigger
+from edge.trigger.pitch import PitchTrigger
 from edge.wire import topics
 
 logger = logging.getLogger(__name__)
@@ -92,8 +92,8 @@ class Daemon:
         self.left_behind: list[str] = []
         self.view = LiveView() if config.page.enabled else None
         self.facts = Facts()
-        self.trigger = trigger or build.make_trigger(config, clock)
-        self.camera = camera or build.make_camera(config)
+        made, self.camera = build.make_trigger(config, clock, camera or build.make_camera(config))
+        self.trigger = trigger or made
         self._clock = clock
         self._bundle = bundle
         self._notifier = notifier or Notifier("", 0)
@@ -124,9 +124,9 @@ class Daemon:
             clock,
             valid_ms=config.deadline.valid_ms,
             give_up_ms=config.give_up_ms,
-            shared_clock=config.trigger.kind == "timer" or config.trigger.clock == "shared",
+            shared_clock=config.trigger.kind not in {"udp", "mqtt"} or config.trigger.clock == "shared",
         )
-        check = FrameCheck(config.camera.early_ms)
+        check = build.make_check(config)
         self.capture = Capture(self.camera, tickets, shots, self._answers, check, self.station, clock, config.deadline.valid_ms)
         self.inference = Inference(
             self._bundle,
@@ -159,7 +159,8 @@ class Daemon:
         self.announcer = Announcer(
             self.rest, names, who, self._bundle, config, self.facts, self.station, self.ledger, clock, self.view
         )
-        by_command = self.trigger if isinstance(self.trigger, CommandTrigger) else None
+        source = self.trigger.source if isinstance(self.trigger, PitchTrigger) else self.trigger
+        by_command = source if isinstance(source, CommandTrigger) else None
         self.inbox = Inbox(names, who.station, self.boot, self.announcer, by_command, clock, self.view, self.rest)
 
     # --- start ------------------------------------------------------------------------------------------------------------

@@ -97,7 +97,8 @@ def check_config(path: Path) -> list[str]:
     with build.make_camera(config) as camera:
         camera.start()
         lines.append(f"camera         ok: {camera.name}")
-    source = build.make_trigger(config, SystemClock())
+    source, _ = build.make_trigger(config, SystemClock(), build.make_camera(config))
+    build.make_check(config)
     source.open()
     source.close()
     lines.append(f"trigger        ok: {source.name}")
