@@ -37,6 +37,7 @@ from edge.daemon.publish import Publisher
 from edge.daemon.pulse import Pulse
 from edge.daemon.queues import Backlog, Newest
 from edge.daemon.realtime import prepare_thread
+from edge.daemon.slack import SlackWatch
 from edge.daemon.tap import Tap
 from edge.daemon.watch import Watch
 from edge.journal.store import Journal
@@ -87,6 +88,7 @@ class Daemon:
         link = Path(config.model.bundle)
         self.tap = Tap(link.parent) if link.is_symlink() else None
         self.ledger = Ledger()
+        self.slack = SlackWatch(self.station)
         self.done = threading.Event()
         self.crashed = ""
         self.left_behind: list[str] = []
@@ -161,7 +163,7 @@ class Daemon:
         )
         source = self.trigger.source if isinstance(self.trigger, PitchTrigger) else self.trigger
         by_command = source if isinstance(source, CommandTrigger) else None
-        self.inbox = Inbox(names, who.station, self.boot, self.announcer, by_command, clock, self.view, self.rest)
+        self.inbox = Inbox(names, who.station, self.boot, self.announcer, by_command, clock, self.view, self.rest, self.slack)
 
     # --- start ------------------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import logging
 
 from edge.clock import Clock
 from edge.daemon.announce import Announcer
+from edge.daemon.slack import SlackWatch
 from edge.errors import ContractError
 from edge.mqtt.connection import Incoming
 from edge.mqtt.link import Link
@@ -27,6 +28,7 @@ class Inbox:
         names: the station's topics. station, boot: ours.
         announcer: for rebirth and stale alarms. trigger: where triggers come by command, else None.
         clock: judges `not_after`. view: the page, or None. connection: for results.
+        slack: told how much time verdicts left the gates, or None.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Inbox:
         clock: Clock,
         view: LiveView | None,
         connection: Link,
+        slack: SlackWatch | None = None,
     ) -> None:
         self.refused = 0
         self.acks = 0
@@ -50,6 +53,7 @@ class Inbox:
         self._clock = clock
         self._view = view
         self._connection = connection
+        self._slack = slack
 
     @staticmethod
     def subscriptions(names: Topics) -> list[tuple[str, int]]:
@@ -90,10 +94,12 @@ class Inbox:
         if ack.station != self._station:
             return
         self.acks += 1
-        if self._view is None:
-            return
         boot, _, number = ack.id.partition("/")[2].partition("/")
         seq = int(number) if boot == self._boot and number.isdigit() else None
+        if self._slack is not None and seq is not None and ack.slack_ms is not None and ack.decision != "hold":
+            self._slack.acked(ack.slack_ms)
+        if self._view is None:
+            return
         self._view.add_ack(GateAckView(seq, ack.decision, ack.why, ack.gate, ack.slack_ms, ack.fired, ack.confirmed))
 
     def _command(self, name: str, message: Incoming) -> None:

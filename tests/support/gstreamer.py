@@ -19,8 +19,8 @@ from gi.repository import GLib, Gst, GstRtspServer
 Gst.init(None)
 server = GstRtspServer.RTSPServer(); server.set_address("127.0.0.1"); server.set_service(sys.argv[1])
 factory = GstRtspServer.RTSPMediaFactory(); factory.set_shared(True)
-factory.set_launch("( videotestsrc is-live=true pattern=snow ! video/x-raw,width=96,height=64,framerate=20/1 ! jpegenc ! "
-                   "rtpjpegpay name=pay0 pt=26 )")
+factory.set_launch("( videotestsrc is-live=true pattern=snow ! video/x-raw,format=I420,width=96,height=64,framerate=20/1 "
+                   "! jpegenc ! rtpjpegpay name=pay0 pt=26 )")
 server.get_mount_points().add_factory("/part", factory); server.attach(None); print("ready", flush=True)
 GLib.MainLoop().run()
 """
