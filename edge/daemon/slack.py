@@ -1,8 +1,8 @@
 """The loop closed: gates say how much time each verdict left them, and the station disarms before the first one comes too late.
 
-Slack in an ack is counted from the moment the verdict was in the gate's hands to the gate's own D: it holds everything, the network
-and the gate's machine too. Its mean and its spread are followed over some 30 parts; when the mean less four times the spread
-reaches zero, about one part in some thousands would be late, and the station stops passing parts while all of them are still in time.
+Slack in an ack is counted from the moment the verdict was in the gate's hands to the gate's own D: it holds everything, network
+and gate's machine too. Its mean and its spread are followed over some 30 parts; when the mean less four times the spread reaches
+zero, one part in some thousands would be late, and the station stops passing parts while all are still in time.
 Verdicts go on as `invalid`, their acks still carry the slack, so the station arms itself again when the way is quick enough.
 """
 

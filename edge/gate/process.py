@@ -31,6 +31,7 @@ from edge.gate.actions import (
 from edge.gate.config import GateConfig, loopback_address
 from edge.gate.link import Link, Received
 from edge.gate.messages import MAX_RANGES, QUARANTINE_CODEC, QUARANTINE_SCHEMA, QuarantineNotice, SuspectRange
+from edge.gate.pins import Pins
 from edge.gate.rules import Gate
 from edge.gate.settings import NS_PER_MS
 from edge.gate.wiring import Wiring
@@ -43,6 +44,14 @@ logger = logging.getLogger(__name__)
 
 LINE_LENGTH = 240  # longest text in an alarm
 WHY_LENGTH = 96
+
+
+def _wires(config: GateConfig, clock: Clock) -> Wiring | Pins:
+    pins, line = config.pins(), config.line
+    if pins is not None:
+        return Pins(pins, clock)
+    listen, output = loopback_address(line.listen, "line.listen"), loopback_address(line.output, "line.output")
+    return Wiring(config.station.gate, listen, output, clock)
 
 
 class GateProcess:
@@ -68,13 +77,7 @@ class GateProcess:
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
-        line = config.line
-        self._wiring = Wiring(
-            config.station.gate,
-            loopback_address(line.listen, "line.listen"),
-            loopback_address(line.output, "line.output"),
-            clock,
-        )
+        self._wiring = _wires(config, clock)
         self._link = Link(broker, self._topics, config.station.gate, clock, self._wake)
 
     def run(self, stop: threading.Event) -> None:
