@@ -167,6 +167,12 @@ class Process(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0
 
 
+class Bridge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Other systems that listen to the broker."""
+
+    home_assistant: Annotated[bool, Doc(description="publish Home Assistant's discovery, so that it shows the station")] = False
+
+
 class StationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -183,6 +189,7 @@ class StationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     evidence: Evidence = Evidence()
     clock: Clock = Clock()
     process: Process = Process()
+    bridge: Bridge = Bridge()
 
     def check(self) -> None:
         """What holds between keys.

@@ -241,6 +241,7 @@ class Daemon:
             clock,
             clock_source=config.clock.source,
             journal=journal.path,
+            view=self.view,
         )
         self.station.listen(self.announcer.on_change)
         self.station.listen(self._on_station)
