@@ -165,6 +165,11 @@ class Process(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     priority: Annotated[
         int, Doc(ge=0, le=49, description="real-time priority of the inference thread (SCHED_FIFO); 0 leaves it ordinary")
     ] = 0
+    cpus: Annotated[
+        list[int],
+        Doc(max_length=256, description="processors of the inference thread, best ones nothing else runs on; empty: any"),
+    ] = []
+    lock_memory: Annotated[bool, Doc(description="keep every page in memory; needs LimitMEMLOCK, as the unit has")] = False
 
 
 class Bridge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

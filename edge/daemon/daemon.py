@@ -36,7 +36,7 @@ from edge.daemon.phase import Phase, Snapshot, Station
 from edge.daemon.publish import Publisher
 from edge.daemon.pulse import Pulse
 from edge.daemon.queues import Backlog, Newest
-from edge.daemon.realtime import prepare_thread
+from edge.daemon.realtime import prepare_cpus, prepare_memory, prepare_thread
 from edge.daemon.slack import SlackWatch
 from edge.daemon.tap import Tap
 from edge.daemon.watch import Watch
@@ -175,6 +175,7 @@ class Daemon:
             EvidenceError: the folder for evidence cannot be made.
         """
         config, clock = self.config, self._clock
+        prepare_memory(lock=config.process.lock_memory)
         try:
             self._journal = journal = Journal(
                 Path(config.journal.path), config.station.station, round(config.journal.max_mb * 2**20)
@@ -272,6 +273,7 @@ class Daemon:
         )
 
     def _run_engine(self, stop: threading.Event) -> None:
+        prepare_cpus(self.config.process.cpus)
         prepare_thread(self.config.process.priority)
         self.inference.run(stop)
 
