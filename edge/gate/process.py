@@ -15,6 +15,7 @@ from typing import Any
 
 from edge.clock import Clock
 from edge.daemon.boot import new_boot
+from edge.daemon.notify import Notifier
 from edge.errors import ContractError
 from edge.gate.actions import (
     Action,
@@ -59,15 +60,20 @@ class GateProcess:
 
     Args:
         config: gate.toml. broker: its address with the password in it. mac_key: for sealed verdicts, or empty.
+        notifier: the supervisor, None for nobody.
 
     Raises:
         ConfigError: a port is taken.
     """
 
-    def __init__(self, config: GateConfig, clock: Clock, broker: Broker, mac_key: bytes = b"") -> None:
+    def __init__(
+        self, config: GateConfig, clock: Clock, broker: Broker, mac_key: bytes = b"", notifier: Notifier | None = None
+    ) -> None:
         self._config = config
         self._clock = clock
         self._mac_key = mac_key
+        self._notifier = notifier or Notifier("", 0)
+        self._told_ns = 0
         self._topics = config.topics()
         self._gate = Gate(config.settings())
         self._boot = new_boot(clock.utc_us())
@@ -91,6 +97,7 @@ class GateProcess:
             settings.on_missing,
         )
         self._link.start()
+        self._notifier.ready("waiting for the station")
         poll = select.poll()
         poll.register(self._wiring.fileno(), select.POLLIN)
         poll.register(self._wake_out.fileno(), select.POLLIN)
@@ -100,8 +107,16 @@ class GateProcess:
             for action in self.step():
                 self._carry_out(action)
             self._wiring.kick(stop=self._gate.stopping)
+            self._tell_supervisor(begin_ns)
             self._max_turn_ms = max(self._max_turn_ms, (self._clock.monotonic_ns() - begin_ns) / NS_PER_MS)
+        self._notifier.stopping()
         logger.info("gate stopped: %s", json.dumps(self.figures()))
+
+    def _tell_supervisor(self, now_ns: int) -> None:
+        """Feed its watchdog from a finished turn, four times per limit: each message is a system call."""
+        if self._notifier.watchdog_s and now_ns - self._told_ns >= self._notifier.watchdog_s * 1e9 / 4:
+            self._told_ns = now_ns
+            self._notifier.alive()
 
     def step(self) -> list[Action]:
         """One turn: everything that came, then the time."""
@@ -134,6 +149,7 @@ class GateProcess:
         """Disconnect and give the ports back."""
         self._link.close()
         self._wiring.close()
+        self._notifier.close()
         self._wake_in.close()
         self._wake_out.close()
 
