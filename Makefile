@@ -17,6 +17,10 @@
 #   make powercuts 1000 power cuts of the journal's disk (root; 10 minutes); writes docs/powercuts.md
 #   make gatecheck the gate check on the reference gate and on gates with a broken rule (mosquitto); writes docs/gatecheck.md
 #   make systemd  the shipped units under a real systemd in a container (root; 2 minutes); writes docs/systemd.md
+#   make soak     10,000 parts at 30 a second through mosquitto while ten things break in turn (10 minutes); writes docs/soak.md
+#   make gate-safety  the daemon killed and frozen 100 times each under a running line (20 minutes); writes docs/gate_safety.md
+#   make long-line  eight hours of a line in half an hour: memory, files and threads stay flat; writes docs/long_line.md
+#   make test-arm64  tests of `edge` in an arm64 system under emulation (root; an hour the first time); writes docs/arm64.md
 #   make gige     GigE Vision frames over loopback, counted and judged (Aravis; two minutes); writes docs/gige.md
 #   make training-speed  a training step beside the one anomalib takes, in one run; writes docs/training-speed.md
 #   make lgfdr    what each part of LGFDR is worth: every variant, three seeds (hours); SETS="scenes/tray ..." names the data
@@ -32,7 +36,8 @@ SECONDS_FUZZ ?= 60
 SETS ?= products/scenes/tray
 
 .PHONY: demo test check bench products update-kills update-power-cuts update-switch update-bad-models update-mqtt \
-	fleet limits powercuts gatecheck systemd gige lgfdr training-speed whatif dfsc-gap fuzz clean
+	fleet limits powercuts gatecheck systemd gige lgfdr training-speed whatif dfsc-gap fuzz soak gate-safety long-line \
+	test-arm64 clean
 
 demo: $(VENV)/.demo
 	$(BIN)/onbelt demo --seconds $(SECONDS_DEMO)
@@ -80,6 +85,21 @@ gatecheck: $(VENV)/.train
 systemd: $(VENV)/.train
 	tests/setup_system.sh
 	$(BIN)/python benchmarks/systemd_box.py --report docs/systemd.md
+
+soak: $(VENV)/.train
+	tests/setup_system.sh
+	$(BIN)/python benchmarks/soak.py --report docs/soak.md
+
+gate-safety: $(VENV)/.train
+	tests/setup_system.sh
+	$(BIN)/python benchmarks/gate_safety.py --report docs/gate_safety.md
+
+long-line: $(VENV)/.train
+	tests/setup_system.sh
+	$(BIN)/python benchmarks/long_line.py --report docs/long_line.md
+
+test-arm64: $(VENV)/.train
+	PYTHON=$(BIN)/python REPORT=docs/arm64.md tests/arm64.sh
 
 gige: $(VENV)/.train
 	tests/setup_system.sh

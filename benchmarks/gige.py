@@ -74,7 +74,7 @@ def count_frames(rate: float, seconds: float, lost: int) -> dict[str, Any]:
         stream = camera._stream  # noqa: SLF001 - its own count is the other side of the books
         camera.close()
         completed, failed, underruns = Aravis.Stream.get_statistics(stream)
-        waiting = sum(frame.complete for frame in camera._frames)  # noqa: SLF001
+        waiting = camera.waiting
         taken = fates["judged"] + fates["stale"] + fates["frozen"]
         return {
             "completed": completed,

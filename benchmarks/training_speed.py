@@ -113,8 +113,8 @@ def report(medians: dict[str, float], settings: dict[str, tuple[Any, int]], size
             "",
             *rows,
             "",
-            f"The whole short recipe ({knobs.autoencoder_steps} + {knobs.steps} steps) takes {whole / 60:.0f} min at these rates, "
-            f"{PAPER_STEPS:,} steps as anomalib runs them {PAPER_STEPS * base / 3600:.0f} h.",
+            f"The whole short recipe ({knobs.autoencoder_steps} + {knobs.steps} steps) takes {whole / 60:.0f} min at these "
+            f"rates, {PAPER_STEPS:,} steps as anomalib runs them {PAPER_STEPS * base / 3600:.0f} h.",
             "",
         ]
     )

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Protocol, cast
 
-from edge import __version__
+from edge import __version__, journald
 from edge.errors import OnbeltError
 
 ENTRY_POINT_GROUP = "onbelt.commands"
@@ -78,11 +78,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Only the verb asked for is imported: `onbelt judge` should not pay for the imports of `onbelt train`.
     parser = build_parser(named if named and named[0] in _commands() else None)
     args = parser.parse_args(words)
-    logging.basicConfig(
-        level=logging.DEBUG if args.verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    level = logging.DEBUG if args.verbose else logging.INFO
+    if journald.connected(sys.stderr):
+        logging.basicConfig(level=level, format="%(message)s", handlers=[journald.JournalHandler()])
+    else:
+        logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         return int(args.command.run(args))
     except OnbeltError as error:

@@ -60,7 +60,15 @@ class EngineError(OnbeltError):
 
 
 class CameraError(OnbeltError):
-    """The camera delivered no usable frame."""
+    """The camera delivered no usable frame.
+
+    Attributes:
+        have: of several cameras on one part, those that did deliver.
+    """
+
+    def __init__(self, text: str, *, have: tuple[str, ...] = ()) -> None:
+        super().__init__(text)
+        self.have = have
 
 
 class ConfigError(OnbeltError):

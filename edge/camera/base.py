@@ -37,6 +37,7 @@ class Frame:
         frame_id: the camera's own counter; a gap is a dropped frame, a repeat a frozen camera.
         sof_ns: start of exposure. eof_ns: end of exposure, both CLOCK_MONOTONIC.
         complete: False when the transport lost a part of the picture; such a frame is never judged.
+        views: of several cameras on one part, each one's name and own frame, left to right.
     """
 
     pixels: NDArray[np.uint8]
@@ -44,6 +45,7 @@ class Frame:
     sof_ns: int
     eof_ns: int
     complete: bool = True
+    views: tuple[tuple[str, "Frame"], ...] = ()
 
 
 class Camera(Protocol):

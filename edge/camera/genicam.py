@@ -1,8 +1,7 @@
 """GenICam cameras (GigE Vision, USB3 Vision) through Aravis, in its GObject introspection binding.
 
 A thread empties the camera's stream all the time, so that buffers never run out; `grab` waits for the frame that belongs to its
-trigger and skips older ones. What the transport damaged comes out as an incomplete frame, never as a good one. In a free-
-running stream two frame periods without a frame are a stall, said at once rather than at the part's deadline.
+trigger (`edge.camera.stream`). What the transport damaged comes out as an incomplete frame, never as a good one.
 
 Times. Cameras count their own nanoseconds. Aravis stamps the moment a frame's first packet came by the wall clock; that is the
 end of its exposure plus a packet's way, and is carried over to CLOCK_MONOTONIC as it is read. The start is the exposure time
@@ -17,7 +16,6 @@ Source: Aravis 0.8 reference manual; GigE Vision 2.0 for the 16-bit block ids th
 import contextlib
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal
@@ -27,15 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.camera.base import Frame, Trigger
+from edge.camera.stream import FrameStream
 from edge.errors import CameraError
 
 gi.require_version("Aravis", "0.8")
 from gi.repository import Aravis, GLib  # noqa: E402 - the version must be named first
 
 BUFFERS = 16  # at 100 frames/s a sixth of a second of a machine that does something else
-KEPT = 4  # frames waiting for their trigger; older ones give way
-STALL_PERIODS = 2.0
-FIRST_FRAME_NS = 1_000_000_000  # a camera may take so long to begin its stream
 _POP_US = 20_000
 _FORMATS = {0x01080001: "Mono8", 0x02180014: "RGB8", 0x02180015: "BGR8"}  # PFNC codes
 _BLOCK_IDS = 65535
@@ -53,6 +49,7 @@ class GenicamSettings:
         exposure_us, gain: 0 leaves the camera's own.
         pixel_format: Mono8, RGB8 or BGR8; empty leaves the camera's own.
         region: x, y, width, height in sensor pixels; width 0 leaves the camera's own.
+        strobe: output line that follows the exposure, for a flash; empty for none.
         early_ns: how long before its trigger's stamp an exposure may begin in the triggered modes.
         packet_socket: let Aravis read from a packet socket: faster, needs CAP_NET_RAW, not on loopback.
         socket_buffer_bytes: of the stream's socket.
@@ -66,6 +63,7 @@ class GenicamSettings:
     gain: float = 0.0
     pixel_format: str = ""
     region: tuple[int, int, int, int] = (0, 0, 0, 0)
+    strobe: str = ""
     early_ns: int = 20_000_000
     packet_socket: bool = False
     socket_buffer_bytes: int = 4 * 2**20
@@ -78,7 +76,7 @@ class GenicamCamera:
         settings: how it is set.
 
     Attributes:
-        skipped: complete frames nobody asked for. incomplete: frames the transport damaged.
+        incomplete: frames the transport damaged.
     """
 
     def __init__(self, settings: GenicamSettings) -> None:
@@ -86,19 +84,24 @@ class GenicamCamera:
         self._name = f"genicam {settings.device or 'first found'}"
         self._device: Any = None
         self._stream: Any = None
-        self._frames: deque[Frame] = deque()
-        self._ready = threading.Condition()
-        self._interrupted = False
+        self._frames = FrameStream()
         self._ended = threading.Event()
         self._pump: threading.Thread | None = None
-        self._failure = ""
         self._period_ns = 0
         self._exposure_ns = 0
-        self._last_ns = 0
         self._last_block = 0
         self._epoch = 0
-        self.skipped = 0
         self.incomplete = 0
+
+    @property
+    def skipped(self) -> int:
+        """Complete frames nobody asked for."""
+        return self._frames.skipped
+
+    @property
+    def waiting(self) -> int:
+        """Complete frames nobody has asked for yet."""
+        return self._frames.waiting
 
     @property
     def name(self) -> str:
@@ -133,29 +136,13 @@ class GenicamCamera:
         free = self._settings.mode == "free"
         # A free-running camera exposes for nobody: only a frame begun after the trigger surely shows the part.
         not_before_ns = trigger.mono_ns - (0 if free else self._settings.early_ns)
-        until_ns = time.monotonic_ns() + round(timeout_s * 1e9)
         if self._settings.mode == "software":
             self._call("software trigger", lambda: self._device.software_trigger())
-        with self._ready:
-            while True:
-                if self._interrupted:
-                    raise CameraError(f"{self._name}: interrupted")
-                frame = self._take(not_before_ns)
-                if frame is not None:
-                    return frame
-                if self._failure:
-                    raise CameraError(f"{self._name}: {self._failure}")
-                now_ns = time.monotonic_ns()
-                self._expect_life(now_ns)
-                if now_ns >= until_ns:
-                    raise CameraError(f"{self._name}: no frame within {timeout_s * 1000:.0f} ms")
-                self._ready.wait(min(until_ns - now_ns, self._period_ns // 2 or 50_000_000) / 1e9)
+        return self._frames.take(self._name, not_before_ns, timeout_s)
 
     def interrupt(self) -> None:
         """Make a blocked `grab` raise at once, and every later one until the next `start`."""
-        with self._ready:
-            self._interrupted = True
-            self._ready.notify_all()
+        self._frames.interrupt()
 
     def close(self) -> None:
         """Stop the stream and let go of the camera. May be called twice."""
@@ -203,14 +190,11 @@ class GenicamCamera:
         payload = device.get_payload()
         for _ in range(BUFFERS):
             stream.push_buffer(Aravis.Buffer.new_allocate(payload))
-        self._frames.clear()
-        self._failure = ""
-        self._interrupted = False
         self._last_block = self._epoch = 0
         self._ended.clear()
-        device.get_device().connect("control-lost", lambda *_: self._fail("the camera has gone: control lost"))
+        self._frames.begin(self._period_ns)
+        device.get_device().connect("control-lost", lambda *_: self._frames.fail("the camera has gone: control lost"))
         device.start_acquisition()
-        self._last_ns = time.monotonic_ns() + FIRST_FRAME_NS
         self._pump = threading.Thread(target=self._receive, args=(stream,), name="genicam", daemon=True)
         self._pump.start()
 
@@ -238,6 +222,11 @@ class GenicamCamera:
             device.set_exposure_time(wanted.exposure_us)
         if wanted.gain:
             device.set_gain(wanted.gain)
+        if wanted.strobe:
+            # SFNC 2.7, chapter digital I/O: the line is high while the sensor is exposed.
+            nodes = device.get_device()
+            for feature, value in (("LineSelector", wanted.strobe), ("LineMode", "Output"), ("LineSource", "ExposureActive")):
+                nodes.set_string_feature_value(feature, value)
         device.set_acquisition_mode(Aravis.AcquisitionMode.CONTINUOUS)
 
     # --- receiving --------------------------------------------------------------------------------------------------------
@@ -252,12 +241,7 @@ class GenicamCamera:
                 frame = self._frame(buffer)
             finally:
                 stream.push_buffer(buffer)
-            with self._ready:
-                self._last_ns = time.monotonic_ns()
-                if len(self._frames) >= KEPT:
-                    self.skipped += self._frames.popleft().complete
-                self._frames.append(frame)
-                self._ready.notify_all()
+            self._frames.put(frame)
 
     def _frame(self, buffer: Any) -> Frame:
         """Copy a buffer: it goes back to the stream at once, a frame may live as long as its part."""
@@ -281,29 +265,6 @@ class GenicamCamera:
             self._epoch += _BLOCK_IDS
         self._last_block = block
         return self._epoch + block
-
-    def _take(self, not_before_ns: int) -> Frame | None:
-        """The oldest frame that may belong to the trigger; older ones are skipped. Call with the lock held."""
-        while self._frames:
-            frame = self._frames.popleft()
-            # A damaged frame's time is as good as any: it stands for the picture this trigger should have got.
-            if frame.sof_ns >= not_before_ns:
-                return frame
-            self.skipped += frame.complete
-        return None
-
-    def _expect_life(self, now_ns: int) -> None:
-        silent_ns = now_ns - self._last_ns
-        if self._period_ns and silent_ns > STALL_PERIODS * self._period_ns + _POP_US * 1000:
-            raise CameraError(
-                f"{self._name}: no frame for {silent_ns / 1e6:.0f} ms, expected one every {self._period_ns / 1e6:.0f} ms; "
-                "check cable, power and network"
-            )
-
-    def _fail(self, why: str) -> None:
-        with self._ready:
-            self._failure = why
-            self._ready.notify_all()
 
     def _call(self, what: str, function: Any) -> None:
         try:

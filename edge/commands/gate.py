@@ -13,7 +13,9 @@ import signal
 import threading
 from pathlib import Path
 
+from edge import journald
 from edge.clock import SystemClock
+from edge.daemon.notify import Notifier
 from edge.gate.config import describe, load_config
 from edge.gate.process import GateProcess
 
@@ -31,10 +33,12 @@ def run(args: argparse.Namespace) -> int:
     if args.print_config:
         print("\n".join(describe(config, args.config)))
         return 0
+    journald.fields.update(ONBELT_STATION=config.station.station, ONBELT_GATE=config.station.gate)
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
-    with GateProcess(config, SystemClock(), config.broker(), config.mac_key()) as process:
+    notifier = Notifier.from_environment()
+    with GateProcess(config, SystemClock(), config.broker(), config.mac_key(), notifier) as process:
         process.run(stop)
         if args.json:
             print(json.dumps(process.figures()), flush=True)

@@ -9,6 +9,7 @@ from edge.clock import Clock
 from edge.daemon.compose import Identity
 from edge.daemon.config import StationConfig
 from edge.daemon.figures import Facts
+from edge.daemon.homeassistant import discovery
 from edge.daemon.ledger import Ledger
 from edge.daemon.phase import OPC, Snapshot, Station
 from edge.limits.curve import false_rejects
@@ -151,7 +152,7 @@ class Announcer:
             engine=facts.engine[:240],
             size=manifest.size,
             gates=[self._who.gate],
-            cameras=[self._who.camera],
+            cameras=self._who.needed,
             trigger=config.trigger.kind,
             valid_ms=config.deadline.valid_ms,
             budget_ms=config.model.budget_ms or manifest.budget_ms,
@@ -170,12 +171,15 @@ class Announcer:
                 wire.CAMERA_SCHEMA,
                 wire.ALARM_SCHEMA,
                 wire.HEALTH_SCHEMA,
+                wire.STATS_SCHEMA,
                 wire.COMMAND_SCHEMA,
                 wire.RESULT_SCHEMA,
                 TRIGGER_SCHEMA,
             ],
         )
         self._connection.keep(self._names.topic(topics.BIRTH), wire.BIRTH.encode(birth))
+        if config.bridge.home_assistant:
+            self._connection.keep(*discovery(self._names, self._who, facts.page_url))
 
     def _state(self, snapshot: Snapshot) -> None:
         state = wire.State(

@@ -1,32 +1,33 @@
 """From configuration to parts: which camera, which trigger, which model. Each failure says what to do."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 from edge.bundle.reader import Bundle, open_bundle
 from edge.bundle.signing import TrustStore, default_trust
 from edge.camera.base import Camera
-from edge.camera.folder import FolderCamera
 from edge.clock import Clock
+from edge.daemon import build_camera
 from edge.daemon.compose import Identity, check_room
-from edge.daemon.config import Belt, Genicam, StationConfig
+from edge.daemon.config import StationConfig
 from edge.daemon.drift import DriftWatch
 from edge.daemon.escape import EscapeWatch
+from edge.daemon.framecheck import FrameCheck
 from edge.daemon.masters import MasterWatch
-from edge.daemon.parts import NS_PER_MS
 from edge.daemon.phase import Station
 from edge.daemon.recorder import Recorder
 from edge.drift.monitor import DriftMonitor, DriftSettings
 from edge.engine import open_engine
 from edge.engine.base import Engine
-from edge.errors import ConfigError
 from edge.journal.evidence import EvidenceStore
 from edge.judge import Judge
 from edge.limits.apply import with_limit
 from edge.limits.file import read_limit
 from edge.trigger.base import TriggerSource
 from edge.trigger.command import CommandTrigger
+from edge.trigger.frames import FrameTrigger, PartDetector
+from edge.trigger.gpio import GpioSettings, GpioTrigger
+from edge.trigger.pitch import PitchTrigger
 from edge.trigger.timer import TimerTrigger
 from edge.trigger.udp import UdpTrigger
 from edge.update.limited import limited
@@ -49,77 +50,44 @@ def load_bundle(config: StationConfig) -> Bundle:
 
 
 def make_camera(config: StationConfig) -> Camera:
-    """The camera of the configuration, not opened yet. Raises ConfigError: a setting it does not know.
+    """The camera of the configuration, not opened yet. Raises ConfigError: a setting it does not know, a missing library."""
+    return build_camera.make_camera(config.camera)
 
-    The belt is imported when it is asked for: a box with a real camera need not pay for it.
-    """
+
+def make_check(config: StationConfig) -> FrameCheck:
+    """What questions each frame. Raises ConfigError: a sight that cannot be read."""
     camera = config.camera
-    if camera.kind == "folder":
-        return FolderCamera(Path(camera.folder.path), loop=camera.folder.loop)
-    if camera.kind == "genicam":
-        return _make_genicam(camera.genicam, camera.early_ms)
-    return _make_belt(camera.belt)
+    kinds = {view.kind for view in build_camera.views_of(camera)} or {camera.kind}
+    return FrameCheck(camera.early_ms, build_camera.sights_of(camera), torn=not kinds & build_camera.COMPRESSED)
 
 
-def _make_genicam(genicam: Genicam, early_ms: float) -> Camera:
-    try:
-        from edge.camera.genicam import GenicamCamera, GenicamSettings
-    except (ImportError, ValueError) as exc:
-        raise ConfigError(
-            f'camera.kind = "genicam" needs Aravis and PyGObject, which cannot be loaded ({exc}); '
-            "apt-get install gir1.2-aravis-0.8, and pip install 'onbelt[genicam]'"
-        ) from exc
-    x, y, width, height = genicam.region or (0, 0, 0, 0)
-    return GenicamCamera(
-        GenicamSettings(
-            device=genicam.device,
-            mode=genicam.mode,
-            line=genicam.line,
-            rate_hz=genicam.rate_hz,
-            exposure_us=genicam.exposure_us,
-            gain=genicam.gain,
-            pixel_format=genicam.pixel_format,
-            region=(x, y, width, height),
-            early_ns=round(early_ms * NS_PER_MS),
-            packet_socket=genicam.packet_socket,
-            socket_buffer_bytes=round(genicam.socket_buffer_mb * 2**20),
-        )
-    )
+def make_trigger(config: StationConfig, clock: Clock, camera: Camera) -> tuple[TriggerSource, Camera]:
+    """The source of triggers, not opened yet, and the camera as the station uses it: one that triggers is both.
+
+    Raises:
+        ConfigError: a setting that cannot be.
+    """
+    wanted = config.trigger
+    if wanted.kind in {"camera", "motion"}:
+        frames = FrameTrigger(camera, PartDetector(wanted.change) if wanted.kind == "motion" else None)
+        return _pitched(frames, wanted.min_pitch_ms), frames
+    return _pitched(_source(config, clock), wanted.min_pitch_ms), camera
 
 
-def _make_belt(belt: Belt) -> Camera:
-    from edge.camera.belt import BeltCamera
-    from edge.camera.belt_faults import FaultKind
-
-    camera = BeltCamera(
-        belt.product,
-        belt.seed,
-        size=belt.size,
-        logical_share=belt.logical_share,
-        structural_share=belt.structural_share,
-    )
-    for text in belt.faults:
-        match = re.fullmatch(r"([a-z]+)(?:=(-?[\d.]+))?(?:@(\d+)-(\d+))?", text)
-        kind, strength, first, last = match.groups() if match else (text, None, None, None)
-        try:
-            parts = None if first is None or last is None else range(int(str(first)), int(str(last)) + 1)
-            camera.fail(FaultKind(kind), None if strength is None else float(strength), parts)
-        except ValueError as exc:
-            kinds = ", ".join(one.value for one in FaultKind)
-            raise ConfigError(
-                f'camera.belt.faults: {text!r}: {exc}; expected "kind", "kind=strength" or "kind=strength@first-last", '
-                f"kinds are {kinds}"
-            ) from exc
-    return camera
-
-
-def make_trigger(config: StationConfig, clock: Clock) -> TriggerSource:
-    """The source of triggers of the configuration, not opened yet. Raises ConfigError."""
-    if config.trigger.kind == "timer":
-        return TimerTrigger(config.trigger.period_ms, clock)
-    if config.trigger.kind == "mqtt":
+def _source(config: StationConfig, clock: Clock) -> TriggerSource:
+    wanted = config.trigger
+    if wanted.kind == "timer":
+        return TimerTrigger(wanted.period_ms, clock)
+    if wanted.kind == "mqtt":
         return CommandTrigger()
+    if wanted.kind in {"gpio", "encoder"}:
+        counts = wanted.pitch_counts if wanted.kind == "encoder" else 0
+        return GpioTrigger(GpioSettings(wanted.chip, wanted.line, wanted.line_b, wanted.edge, wanted.debounce_us, counts))
     return UdpTrigger(*config.listen_address())
+
+
+def _pitched(source: TriggerSource, min_pitch_ms: float) -> TriggerSource:
+    return PitchTrigger(source, min_pitch_ms) if min_pitch_ms else source
 
 
 def make_engine(config: StationConfig, bundle: Bundle) -> Engine:
@@ -165,7 +133,17 @@ def make_identity(config: StationConfig, bundle: Bundle, boot: str, key: bytes |
     model, recipe, limit = references(bundle.manifest, bundle.sha256)
     station = config.station
     who = Identity(
-        station.station, boot, station.gate, station.lot, config.camera.id, config.deadline.valid_ms, model, recipe, limit, key
+        station.station,
+        boot,
+        station.gate,
+        station.lot,
+        config.camera.id,
+        config.deadline.valid_ms,
+        model,
+        recipe,
+        limit,
+        key,
+        build_camera.names_of(config.camera),
     )
     check_room(who)
     return who

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from dataclasses import replace
 
 from edge.camera.base import Camera
 from edge.clock import Clock
@@ -18,11 +19,16 @@ logger = logging.getLogger(__name__)
 
 FAULT_AFTER = 3  # bad frames in a row: one or two happen to every camera
 REOPEN_EVERY_S = 1.0
-_STATES: dict[str, CameraName] = {"camera": "offline", "frozen": "frozen", "incomplete": "degraded", "stale": "degraded"}
+_STATES: dict[str, CameraName] = {"camera": "offline", "frozen": "frozen"}  # all else: degraded
 _REMEDIES = {
     "camera": "check its cable, power and trigger input; it is opened again every second",
     "frozen": "restart the camera; check what feeds its buffer",
     "incomplete": "check cable and network; raise the socket buffer, use jumbo frames or a lower rate",
+    "light": "look at the lamp and its strobe, and at what else shines there",
+    "exposure": "set exposure and gain as they were when the sight was learned, or learn it anew: onbelt sight",
+    "defocus": "clean and focus the lens; a window in front of it may be wet or dirty",
+    "absent": "triggers come without a part: look at the light barrier and at trigger.min_pitch_ms",
+    "shifted": "parts lie elsewhere than when the sight was learned: look at guides, trigger and belt speed",
     "stale": "camera and trigger have lost step: check that each trigger gives exactly one frame, and camera.early_ms",
 }
 
@@ -100,18 +106,19 @@ class Capture:
         except CameraError as exc:
             self._bad("camera", str(exc))
             self._reopen()
-            return Outcome(ticket, "camera", done_ns=self._clock.monotonic_ns())
+            return Outcome(ticket, "camera", done_ns=self._clock.monotonic_ns(), have=exc.have)
         finding = self._check.look(frame, ticket)
         if finding is not None:
             self._bad(finding.reason, finding.text)
-            return Outcome.of(Shot(ticket, frame), finding.reason, self._clock.monotonic_ns())
+            outcome = Outcome.of(Shot(ticket, frame), finding.reason, self._clock.monotonic_ns())
+            return replace(outcome, have=tuple(name for name, _ in frame.views if name != finding.view))
         if self._bad_in_row or self.state != "online":
             self._good()
         return Shot(ticket, frame)
 
     def _bad(self, reason: str, text: str) -> None:
         self._bad_in_row += 1
-        self.state, self.state_detail = _STATES[reason], text[:240]
+        self.state, self.state_detail = _STATES.get(reason, "degraded"), text[:240]
         logger.debug("camera: %s", text)
         severity: Severity = "fault" if self._bad_in_row >= FAULT_AFTER else "warning"
         self._station.raise_("camera", severity, f"camera: {text}", _REMEDIES[reason])

@@ -39,6 +39,7 @@ class Identity:
 
     Attributes:
         station, boot, gate, lot: names. camera: the camera's id.
+        cameras: of several cameras on one part, all that are needed; empty for one.
         valid_ms: the verdict's life after its trigger.
         model, recipe, limit: what judges, as `edge.wire.verdict.references` names it.
         key: seals verdicts, None where they are not sealed.
@@ -54,6 +55,12 @@ class Identity:
     recipe: str
     limit: str
     key: bytes | None
+    cameras: tuple[str, ...] = ()
+
+    @property
+    def needed(self) -> list[str]:
+        """Cameras a verdict rests on."""
+        return list(self.cameras) or [self.camera]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +121,8 @@ def compose(outcome: Outcome, who: Identity, moment: Moment) -> Verdict:
         clk=Clk(moment.clock.src, moment.clock.off_us, moment.clock.unc_us, trigger.mono_ns // 1000),
         ctx=Context(who.recipe, who.model, who.limit, moment.token),
         cam=Cam(
-            [who.camera],
-            [who.camera] if outcome.exp_ns and outcome.reason not in _NO_FRAME else [],
+            who.needed,
+            _have(outcome, who),
             round((outcome.begun_ns - outcome.exp_ns) / NS_PER_MS, 1) if outcome.exp_ns and outcome.begun_ns else None,
         ),
         ev=None,
@@ -133,6 +140,12 @@ def _decide(outcome: Outcome, moment: Moment, *, late: bool) -> tuple[VerdictNam
     if judgement.verdict == "uncertain":
         return "uncertain", ["near-limit"]
     return "reject", [judgement.cause or "global"]
+
+
+def _have(outcome: Outcome, who: Identity) -> list[str]:
+    if outcome.have:
+        return [name for name in who.needed if name in outcome.have]
+    return who.needed if outcome.exp_ns and outcome.reason not in _NO_FRAME else []
 
 
 def _score(judgement: Judgement | None) -> Score | None:
@@ -195,7 +208,7 @@ def check_room(who: Identity) -> None:
         t=Times(micros, micros, micros, micros, who.valid_ms, 1234.5, -1234.5),
         clk=Clk("free", -(10**6), 10**6, 10**14 - 1),  # three years since the machine was started
         ctx=Context(who.recipe, who.model, who.limit, "chk-20261122-010633"),
-        cam=Cam([who.camera], [who.camera], 1234.5),
+        cam=Cam(who.needed, who.needed, 1234.5),
         ev=None,
         prev=GENESIS,
         hist=True,

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from edge.daemon.config_inputs import Camera, Trigger, check_camera, listen_address
 from edge.daemon.masters import Master, parse_shift
 from edge.errors import ConfigError
 from edge.mqtt.settings import Broker, read_secret
@@ -33,92 +34,6 @@ class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gate: Annotated[Name, Doc(description="the gate its verdicts go to")] = "g1"
     prefix: Annotated[str, Doc(description="what every topic begins with")] = DEFAULT_PREFIX
     lot: Annotated[Text24, Doc(description="lot or order written on every verdict; empty for none")] = ""
-
-
-class Folder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """camera.kind = "folder": pictures from files, one per trigger, in the order of their names."""
-
-    path: Annotated[str, Doc(description="folder of PNG, JPEG, BMP or TIFF pictures; subfolders are not entered")] = ""
-    loop: Annotated[bool, Doc(description="begin again after the last picture; false: no more frames then")] = True
-
-
-class Belt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """camera.kind = "belt": the simulated belt, with a knob for every fault a camera has."""
-
-    product: Annotated[str, Doc(description="what runs on the belt: tray, vials or harness")] = "tray"
-    seed: Annotated[int, Doc(ge=0, description="the same seed gives the same parts, pixel by pixel")] = 1
-    size: Annotated[int, Doc(ge=128, le=2048, description="px a side of a frame")] = 256
-    logical_share: Annotated[float, Doc(ge=0.0, le=1.0, description="share of parts with a logical defect")] = 0.05
-    structural_share: Annotated[float, Doc(ge=0.0, le=1.0, description="share of parts with a structural defect")] = 0.05
-    faults: Annotated[
-        list[str],
-        Doc(
-            max_length=64,
-            description='faults: "kind", "kind=strength", "kind=strength@first-last" part: "frozen@40-49", "late=0.3"',
-        ),
-    ] = []
-
-
-class Genicam(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """camera.kind = "genicam": GigE Vision or USB3 Vision through Aravis."""
-
-    device: Annotated[
-        str, Doc(max_length=128, description="its id as arv-tool-0.8 lists it, or its address; empty: the first")
-    ] = ""
-    mode: Annotated[
-        Literal["free", "hardware", "software"],
-        Doc(description="free: runs by itself; hardware: each edge of line exposes; software: exposes when a part is triggered"),
-    ] = "hardware"
-    line: Annotated[str, Doc(max_length=32, description="trigger input of the camera, for mode hardware")] = "Line1"
-    rate_hz: Annotated[float, Doc(ge=0.0, le=2000.0, description="frames a second in mode free; 0: the camera's own")] = 0.0
-    exposure_us: Annotated[float, Doc(ge=0.0, le=10_000_000.0, description="us of exposure; 0: the camera's own")] = 0.0
-    gain: Annotated[float, Doc(ge=0.0, le=100.0, description="gain in the camera's unit, mostly dB; 0: the camera's own")] = 0.0
-    pixel_format: Annotated[
-        Literal["", "Mono8", "RGB8", "BGR8"],
-        Doc(description="Mono8, RGB8 or BGR8; empty: the camera's own, if it is one of them"),
-    ] = ""
-    region: Annotated[
-        list[int], Doc(max_length=4, description="[x, y, width, height] in sensor pixels; empty: the camera's own")
-    ] = []
-    packet_socket: Annotated[
-        bool, Doc(description="read by packet socket: less load, needs CAP_NET_RAW, sees nothing on loopback")
-    ] = False
-    socket_buffer_mb: Annotated[
-        float, Doc(gt=0.0, le=256.0, description="MB of the stream's socket buffer; too small loses half of the frames")
-    ] = 4.0
-
-
-class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The camera over the belt."""
-
-    kind: Annotated[
-        Literal["belt", "folder", "genicam"],
-        Doc(description="belt (simulated), folder (picture files) or genicam (GigE Vision, USB3 Vision)"),
-    ] = "belt"
-    id: Annotated[Name, Doc(description="its name in camera/{id}/state and in every verdict")] = "c1"
-    early_ms: Annotated[
-        float, Doc(ge=0.0, description="ms a frame may begin before its trigger's stamp; earlier ones show another part")
-    ] = 20.0
-    belt: Belt = Belt()
-    folder: Folder = Folder()
-    genicam: Genicam = Genicam()
-
-
-class Trigger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What says that a part stands before the camera."""
-
-    kind: Annotated[
-        Literal["udp", "timer", "mqtt"],
-        Doc(description="udp (datagrams of the line), timer (a fixed rate, for trials) or mqtt (cmd/trigger)"),
-    ] = "udp"
-    listen: Annotated[str, Doc(description="host:port of kind udp; loopback, since datagrams carry no proof of their sender")] = (
-        "127.0.0.1:47101"
-    )
-    clock: Annotated[
-        Literal["shared", "arrival"],
-        Doc(description="shared: the stamp is this machine's CLOCK_MONOTONIC; arrival: the time it arrives counts"),
-    ] = "shared"
-    period_ms: Annotated[float, Doc(gt=0.0, description="ms between triggers of kind timer")] = 1000.0
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -275,6 +190,17 @@ class Process(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     priority: Annotated[
         int, Doc(ge=0, le=49, description="real-time priority of the inference thread (SCHED_FIFO); 0 leaves it ordinary")
     ] = 0
+    cpus: Annotated[
+        list[int],
+        Doc(max_length=256, description="processors of the inference thread, best ones nothing else runs on; empty: any"),
+    ] = []
+    lock_memory: Annotated[bool, Doc(description="keep every page in memory; needs LimitMEMLOCK, as the unit has")] = False
+
+
+class Bridge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Other systems that listen to the broker."""
+
+    home_assistant: Annotated[bool, Doc(description="publish Home Assistant's discovery, so that it shows the station")] = False
 
 
 class StationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -294,6 +220,7 @@ class StationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     evidence: Evidence = Evidence()
     clock: Clock = Clock()
     process: Process = Process()
+    bridge: Bridge = Bridge()
 
     def check(self) -> None:
         """What holds between keys.
@@ -309,11 +236,7 @@ class StationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError(f"model.uncertain_band: expected [low, high] or [], got {self.model.uncertain_band}")
         self.masters()
         self.shifts()
-        if self.camera.kind == "folder" and not self.camera.folder.path:
-            raise ConfigError("camera.folder.path: expected a folder of pictures, since camera.kind is folder")
-        region = self.camera.genicam.region
-        if region and (len(region) != 4 or min(region) < 0 or min(region[2:]) < 1):
-            raise ConfigError(f"camera.genicam.region: expected [x, y, width, height] in sensor pixels or [], got {region}")
+        check_camera(self.camera)
         if bool(self.mqtt.cert) != bool(self.mqtt.key):
             raise ConfigError("mqtt.cert and mqtt.key: expected both or none")
         if (self.mqtt.ca or self.mqtt.cert) and not self.mqtt.tls:
@@ -351,16 +274,7 @@ class StationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def listen_address(self) -> tuple[str, int]:
         """Host and port for trigger datagrams. Raises ConfigError."""
-        host, _, port = self.trigger.listen.rpartition(":")
-        if not host or not port.isdigit() or int(port) > 65535:
-            raise ConfigError(f"trigger.listen: expected host:port such as 127.0.0.1:47101, got {self.trigger.listen!r}")
-        host = host.strip("[]")
-        if self.trigger.clock == "shared" and host not in {"127.0.0.1", "::1", "localhost"}:
-            raise ConfigError(
-                f'trigger.listen: expected a loopback address with trigger.clock = "shared", got {host}: stamps of another '
-                'machine\'s clock say nothing here; use 127.0.0.1, or trigger.clock = "arrival"'
-            )
-        return host, int(port)
+        return listen_address(self.trigger)
 
     def broker(self) -> Broker:
         """The broker, with the password read from its file or from the service manager's credentials. Raises ConfigError."""

@@ -25,7 +25,6 @@ from edge.daemon.capture import Capture
 from edge.daemon.config import StationConfig
 from edge.daemon.escape import EscapeWatch
 from edge.daemon.figures import Facts, Figures
-from edge.daemon.framecheck import FrameCheck
 from edge.daemon.inbox import Inbox
 from edge.daemon.inference import Inference
 from edge.daemon.intake import Intake
@@ -38,7 +37,8 @@ from edge.daemon.phase import Phase, Snapshot, Station
 from edge.daemon.publish import Publisher
 from edge.daemon.pulse import Pulse
 from edge.daemon.queues import Backlog, Newest
-from edge.daemon.realtime import prepare_thread
+from edge.daemon.realtime import prepare_cpus, prepare_memory, prepare_thread
+from edge.daemon.slack import SlackWatch
 from edge.daemon.tap import Tap
 from edge.daemon.watch import Watch
 from edge.errors import JournalError
@@ -49,6 +49,7 @@ from edge.page.live import LiveView
 from edge.page.server import PageServer
 from edge.trigger.base import TriggerSource
 from edge.trigger.command import CommandTrigger
+from edge.trigger.pitch import PitchTrigger
 from edge.wire import topics
 
 logger = logging.getLogger(__name__)
@@ -90,13 +91,14 @@ class Daemon:
         link = Path(config.model.bundle)
         self.tap = Tap(link.parent) if link.is_symlink() else None
         self.ledger = Ledger()
+        self.slack = SlackWatch(self.station)
         self.done = threading.Event()
         self.crashed = ""
         self.left_behind: list[str] = []
         self.view = LiveView() if config.page.enabled else None
         self.facts = Facts()
-        self.trigger = trigger or build.make_trigger(config, clock)
-        self.camera = camera or build.make_camera(config)
+        made, self.camera = build.make_trigger(config, clock, camera or build.make_camera(config))
+        self.trigger = trigger or made
         self._clock = clock
         self._bundle = bundle
         self._notifier = notifier or Notifier("", 0)
@@ -127,9 +129,9 @@ class Daemon:
             clock,
             valid_ms=config.deadline.valid_ms,
             give_up_ms=config.give_up_ms,
-            shared_clock=config.trigger.kind == "timer" or config.trigger.clock == "shared",
+            shared_clock=config.trigger.kind not in {"udp", "mqtt"} or config.trigger.clock == "shared",
         )
-        check = FrameCheck(config.camera.early_ms)
+        check = build.make_check(config)
         self.capture = Capture(self.camera, tickets, shots, self._answers, check, self.station, clock, config.deadline.valid_ms)
         self.inference = Inference(
             self._bundle,
@@ -168,7 +170,8 @@ class Daemon:
         )
         self.masters = build.make_masters(config, self.station, self.escape, clock)
         self.shifts = ShiftWatch(config.shifts(), clock)
-        by_command = self.trigger if isinstance(self.trigger, CommandTrigger) else None
+        source = self.trigger.source if isinstance(self.trigger, PitchTrigger) else self.trigger
+        by_command = source if isinstance(source, CommandTrigger) else None
         self.inbox = Inbox(
             names,
             who.station,
@@ -180,6 +183,7 @@ class Daemon:
             self.rest,
             self.escape,
             self.inference.recheck.set,
+            self.slack,
         )
 
     # --- start ------------------------------------------------------------------------------------------------------------
@@ -192,6 +196,7 @@ class Daemon:
             EvidenceError: the folder for evidence cannot be made.
         """
         config, clock = self.config, self._clock
+        prepare_memory(lock=config.process.lock_memory)
         try:
             self._journal = journal = Journal(
                 Path(config.journal.path), config.station.station, round(config.journal.max_mb * 2**20)
@@ -262,6 +267,7 @@ class Daemon:
             escape=self.escape,
             shifts=self.shifts,
             masters=self.masters,
+            view=self.view,
         )
         self.station.listen(self.announcer.on_change)
         self.station.listen(self._on_station)
@@ -306,6 +312,7 @@ class Daemon:
             logger.info("limit %s, version %d, in force; approved by %s", change.limit, change.version, change.approved_by or "-")
 
     def _run_engine(self, stop: threading.Event) -> None:
+        prepare_cpus(self.config.process.cpus)
         prepare_thread(self.config.process.priority)
         self.inference.run(stop)
 

@@ -70,7 +70,7 @@ def examine(config: Path | None) -> list[Finding]:
             Finding("configuration", "fail", str(exc), "correct the file; docs/examples/station.toml has every key"),
         ]
     findings.append(Finding("configuration", "ok", str(config)))
-    for with_station in (_model, _secrets, _broker, _ports, _camera_of):
+    for with_station in (_realtime, _model, _secrets, _broker, _ports, _camera_of):
         findings += _guard(lambda check=with_station: check(station))  # type: ignore[misc]
     return [*findings, *_guard(lambda: _disk(Path(station.journal.path)))]
 
@@ -192,6 +192,32 @@ def _priority() -> Iterator[Finding]:
         )
     else:
         yield Finding("real-time priority", "ok", "allowed")
+
+
+def _realtime(config: StationConfig) -> Iterator[Finding]:
+    wanted = config.process
+    have = os.sched_getaffinity(0)
+    foreign = sorted(set(wanted.cpus) - have)
+    if foreign:
+        yield Finding(
+            "cpus", "warn", f"process.cpus names {foreign}, this process may use {sorted(have)}", "correct process.cpus"
+        )
+    elif wanted.cpus:
+        yield Finding("cpus", "ok", f"inference on {wanted.cpus}")
+    locked = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    if not wanted.lock_memory:
+        yield Finding("memory lock", "ok", "not asked for (process.lock_memory)")
+    elif locked not in {resource.RLIM_INFINITY, -1} and os.geteuid() != 0:
+        yield Finding(
+            "memory lock", "warn", f"allowed for {locked // 1024} kB, the daemon needs all of its own", "LimitMEMLOCK=infinity"
+        )
+    else:
+        yield Finding("memory lock", "ok", "allowed")
+    limit = resource.getrlimit(resource.RLIMIT_RTPRIO)[0]
+    if wanted.priority and limit not in {resource.RLIM_INFINITY, -1} and limit < wanted.priority and os.geteuid() != 0:
+        yield Finding(
+            "priority", "warn", f"process.priority = {wanted.priority}, allowed is {limit}", f"LimitRTPRIO={wanted.priority}"
+        )
 
 
 def _cameras() -> Iterator[Finding]:

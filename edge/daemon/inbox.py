@@ -10,6 +10,7 @@ from collections.abc import Callable
 from edge.clock import Clock
 from edge.daemon.announce import Announcer
 from edge.daemon.escape import EscapeWatch
+from edge.daemon.slack import SlackWatch
 from edge.errors import ContractError
 from edge.mqtt.connection import Incoming
 from edge.mqtt.link import Link
@@ -30,6 +31,7 @@ class Inbox:
         announcer: for rebirth and stale alarms. trigger: where triggers come by command, else None.
         clock: judges `not_after`. view: the page, or None. connection: for results.
         escape: told of notices of suspect parts. recheck: begins a self-check.
+        slack: told how much time verdicts left the gates, or None.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Inbox:
         connection: Link,
         escape: EscapeWatch,
         recheck: Callable[[], None],
+        slack: SlackWatch | None = None,
     ) -> None:
         self.refused = 0
         self.acks = 0
@@ -57,6 +60,7 @@ class Inbox:
         self._connection = connection
         self._escape = escape
         self._recheck = recheck
+        self._slack = slack
 
     @staticmethod
     def subscriptions(names: Topics) -> list[tuple[str, int]]:
@@ -100,10 +104,12 @@ class Inbox:
         if ack.station != self._station:
             return
         self.acks += 1
-        if self._view is None:
-            return
         boot, _, number = ack.id.partition("/")[2].partition("/")
         seq = int(number) if boot == self._boot and number.isdigit() else None
+        if self._slack is not None and seq is not None and ack.slack_ms is not None and ack.decision != "hold":
+            self._slack.acked(ack.slack_ms)
+        if self._view is None:
+            return
         self._view.add_ack(GateAckView(seq, ack.decision, ack.why, ack.gate, ack.slack_ms, ack.fired, ack.confirmed))
 
     def _command(self, name: str, message: Incoming) -> None:

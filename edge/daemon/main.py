@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 from types import FrameType
 
+from edge import journald
 from edge.clock import SystemClock
 from edge.daemon import build
 from edge.daemon.configfile import load_config, read_given, render
@@ -34,6 +35,7 @@ def run_daemon(path: Path) -> int:
     if report.faults:
         raise OnbeltError(f"the installation is not what was shipped: {report.faults[0]}")
     daemon = Daemon(config, build.load_bundle(config), notifier=Notifier.from_environment())
+    journald.fields.update(ONBELT_STATION=config.station.station, ONBELT_BOOT=daemon.boot)
     asked: list[str] = []
 
     def ask(number: int, _frame: FrameType | None) -> None:
@@ -97,7 +99,8 @@ def check_config(path: Path) -> list[str]:
     with build.make_camera(config) as camera:
         camera.start()
         lines.append(f"camera         ok: {camera.name}")
-    source = build.make_trigger(config, SystemClock())
+    source, _ = build.make_trigger(config, SystemClock(), build.make_camera(config))
+    build.make_check(config)
     source.open()
     source.close()
     lines.append(f"trigger        ok: {source.name}")

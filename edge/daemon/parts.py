@@ -53,6 +53,7 @@ class Outcome:
         judgement: where it was judged. infer_ms: time in the engine.
         begun_ns: when judging began, 0 when it did not. done_ns: when it was answered.
         who: what judged it, None for what judges now: another model may have taken over since.
+        have: of several cameras, those that delivered; empty where that follows from the rest.
     """
 
     ticket: Ticket
@@ -65,6 +66,7 @@ class Outcome:
     begun_ns: int = 0
     done_ns: int = 0
     who: "Identity | None" = None
+    have: tuple[str, ...] = ()
 
     @classmethod
     def of(

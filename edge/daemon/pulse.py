@@ -21,11 +21,13 @@ from edge.daemon.inference import Inference
 from edge.daemon.ledger import Answers, Ledger
 from edge.daemon.masters import MasterWatch, ShiftWatch
 from edge.daemon.notify import Notifier
+from edge.daemon.oee import Oee
 from edge.daemon.parts import NS_PER_MS
 from edge.daemon.phase import Phase, Station
 from edge.daemon.publish import Publisher
 from edge.daemon.watch import Watch
 from edge.mqtt.link import Link
+from edge.page.live import LiveView
 from edge.wire import station as wire
 from edge.wire import topics
 from edge.wire.topics import Topics
@@ -34,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 _BEAT_NS = round(1e9 / BEAT_HZ)
 _HEALTH_NS = 10_000_000_000
+_STATS_NS = 60_000_000_000
 _SLOW_NS = 1_000_000_000  # once a second: percentiles, clock, camera state
 _PAGE_BYTES = resource.getpagesize()
 
@@ -47,7 +50,7 @@ class Pulse:
         capture, inference, publisher, backfill: the stages. watch: looks at their counters.
         announcer: told of the camera. notifier: the supervisor. clock: this machine's.
         clock_source: "auto" or "ptp". journal: whose disk is reported. escape: told when the wall clock is set.
-        shifts: when the self-check runs anew. masters: parts that must come by then, or None.
+        shifts: when the self-check runs anew. masters: parts that must come by then, or None. view: the page, or None.
     """
 
     def __init__(
@@ -75,8 +78,12 @@ class Pulse:
         escape: EscapeWatch,
         shifts: ShiftWatch,
         masters: MasterWatch | None,
+        view: LiveView | None = None,
     ) -> None:
         self._who = who
+        self._names = names
+        self._view = view
+        self._oee = Oee(station)
         self._topic = names.topic(topics.BEAT)
         self._health_topic = names.topic(topics.HEALTH)
         self._line = line
@@ -106,6 +113,7 @@ class Pulse:
         self._slack_p999_ms: float | None = None
         self._next_slow_ns = 0
         self._next_health_ns = self._start_ns + _HEALTH_NS
+        self._next_stats_ns = self._start_ns + _STATS_NS
         self._ready = False
         self._reaped = 0
 
@@ -164,6 +172,13 @@ class Pulse:
         self._watch_clock()
         self._prove_again()
         self._watch.look()
+        self._oee.look(self._figures.verdicts(), now_ns)
+        if self._view is not None:
+            total = self._oee.total
+            self._view.seconds = {"running": total.running_s, "idle": total.idle_s, "down": total.down_s}
+        if now_ns >= self._next_stats_ns:
+            self._next_stats_ns = now_ns + _STATS_NS
+            self._report_stats()
         if now_ns >= self._next_health_ns:
             self._next_health_ns = now_ns + _HEALTH_NS
             self._report_health(now_ns)
@@ -207,6 +222,24 @@ class Pulse:
             self._inference.recheck.set()
         self._publisher.clock_state = read_clock(self._clock_source)
         self._facts.clock_src = self._publisher.clock_state.src
+
+    def _report_stats(self) -> None:
+        for window, tally in (("hour", self._oee.hour()), ("start", self._oee.total)):
+            stats = wire.Stats(
+                wire.STATS_SCHEMA,
+                self._who.station,
+                self._who.boot,
+                "hour" if window == "hour" else "start",
+                tally.good,
+                tally.bad,
+                tally.invalid,
+                tally.uncertain,
+                round(tally.running_s, 1),
+                round(tally.idle_s, 1),
+                round(tally.down_s, 1),
+                self._clock.utc_us(),
+            )
+            self._rest.keep(self._names.topic(topics.STATS, window), wire.STATS.encode(stats))
 
     def _report_health(self, now_ns: int) -> None:
         figures = self._figures

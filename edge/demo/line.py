@@ -64,7 +64,8 @@ class Line:
 
     Attributes:
         book: what became of each part.
-        counts: "opened", "closed", "watchdog", "open-late", "refused", "stopped-ms" and others.
+        counts: "opened", "closed", "watchdog", "refused", "stopped-ms" and others; "open-late" is an `open` with less than the
+            lead left, "open-gone" one for a part that has passed the rejector.
     """
 
     def __init__(
@@ -167,7 +168,7 @@ class Line:
             return
         passage = self._under_way.get(output.count)
         if passage is None:
-            self.counts["open-late"] += 1
+            self.counts["open-gone"] += 1
         elif not passage.open_ns:
             passage.open_ns = now_ns
 

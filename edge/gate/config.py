@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from edge.errors import ConfigError
+from edge.gate.pins import PinSettings
 from edge.gate.settings import GateSettings
 from edge.mqtt.settings import Broker, read_secret
 from edge.wire.codec import Name
@@ -83,12 +84,25 @@ class Mqtt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: str = ""
 
 
-class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The wiring: where triggers come in and where the output goes, UDP on loopback; and how often the watchdog is kicked."""
+PinNumber = Annotated[int, msgspec.Meta(ge=-1, le=1023)]
 
+
+class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The wiring: UDP on loopback, or pins of this box (`edge.gate.pins`); and how often the watchdog is kicked."""
+
+    kind: Literal["udp", "gpio"] = "udp"
     listen: str = "127.0.0.1:47102"
     output: str = "127.0.0.1:47103"
     toggle_ms: Annotated[float, msgspec.Meta(gt=0.0, le=1000.0)] = 20.0
+    chip: str = "/dev/gpiochip0"
+    trigger_pin: PinNumber = -1
+    output_pin: PinNumber = -1
+    watchdog_pin: PinNumber = -1
+    stop_pin: PinNumber = -1
+    falling: bool = False
+    debounce_us: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 1000
+    open_ms: Annotated[float, msgspec.Meta(gt=0.0, le=10_000.0)] = 60.0
+    forward: str = ""
 
 
 class GateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -162,10 +176,33 @@ class GateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         self.settings()
         self.topics()
-        for key in ("listen", "output"):
+        for key in ("listen", "output", *(["forward"] if self.line.forward else [])):
             loopback_address(getattr(self.line, key), f"line.{key}")
+        self.pins()
         if bool(self.mqtt.cert) != bool(self.mqtt.key):
             raise ConfigError("mqtt.cert and mqtt.key: expected both or none")
+
+    def pins(self) -> PinSettings | None:
+        """The wires where they are pins, else None.
+
+        Raises:
+            ConfigError: a pin is missing, or two wires share one.
+        """
+        line = self.line
+        if line.kind == "udp":
+            return None
+        pins = {"trigger_pin": line.trigger_pin, "output_pin": line.output_pin, "watchdog_pin": line.watchdog_pin}
+        for key, pin in pins.items():
+            if pin < 0:
+                raise ConfigError(f'line.{key}: expected the number of a pin with line.kind = "gpio", there is none')
+        used = [pin for pin in (*pins.values(), line.stop_pin) if pin >= 0]
+        if len(set(used)) != len(used):
+            raise ConfigError(f"line: expected a pin of its own for each wire, got {used}")
+        forward = loopback_address(line.forward, "line.forward") if line.forward else None
+        return PinSettings(
+            line.chip, line.trigger_pin, line.output_pin, line.watchdog_pin, line.stop_pin, line.falling, line.debounce_us,
+            line.open_ms, forward,
+        )  # fmt: skip
 
     def topics(self) -> Topics:
         """The station's topics."""

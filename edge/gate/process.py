@@ -15,6 +15,7 @@ from typing import Any
 
 from edge.clock import Clock
 from edge.daemon.boot import new_boot
+from edge.daemon.notify import Notifier
 from edge.errors import ContractError
 from edge.gate.actions import (
     Action,
@@ -31,6 +32,7 @@ from edge.gate.actions import (
 from edge.gate.config import GateConfig, loopback_address
 from edge.gate.link import Link, Received
 from edge.gate.messages import MAX_RANGES, QUARANTINE_CODEC, QUARANTINE_SCHEMA, QuarantineNotice, SuspectRange
+from edge.gate.pins import Pins
 from edge.gate.rules import Gate
 from edge.gate.settings import NS_PER_MS
 from edge.gate.wiring import Wiring
@@ -45,20 +47,33 @@ LINE_LENGTH = 240  # longest text in an alarm
 WHY_LENGTH = 96
 
 
+def _wires(config: GateConfig, clock: Clock) -> Wiring | Pins:
+    pins, line = config.pins(), config.line
+    if pins is not None:
+        return Pins(pins, clock)
+    listen, output = loopback_address(line.listen, "line.listen"), loopback_address(line.output, "line.output")
+    return Wiring(config.station.gate, listen, output, clock)
+
+
 class GateProcess:
     """One gate with its wires and its connection.
 
     Args:
         config: gate.toml. broker: its address with the password in it. mac_key: for sealed verdicts, or empty.
+        notifier: the supervisor, None for nobody.
 
     Raises:
         ConfigError: a port is taken.
     """
 
-    def __init__(self, config: GateConfig, clock: Clock, broker: Broker, mac_key: bytes = b"") -> None:
+    def __init__(
+        self, config: GateConfig, clock: Clock, broker: Broker, mac_key: bytes = b"", notifier: Notifier | None = None
+    ) -> None:
         self._config = config
         self._clock = clock
         self._mac_key = mac_key
+        self._notifier = notifier or Notifier("", 0)
+        self._told_ns = 0
         self._topics = config.topics()
         self._gate = Gate(config.settings())
         self._boot = new_boot(clock.utc_us())
@@ -68,13 +83,7 @@ class GateProcess:
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
-        line = config.line
-        self._wiring = Wiring(
-            config.station.gate,
-            loopback_address(line.listen, "line.listen"),
-            loopback_address(line.output, "line.output"),
-            clock,
-        )
+        self._wiring = _wires(config, clock)
         self._link = Link(broker, self._topics, config.station.gate, clock, self._wake)
 
     def run(self, stop: threading.Event) -> None:
@@ -88,6 +97,7 @@ class GateProcess:
             settings.on_missing,
         )
         self._link.start()
+        self._notifier.ready("waiting for the station")
         poll = select.poll()
         poll.register(self._wiring.fileno(), select.POLLIN)
         poll.register(self._wake_out.fileno(), select.POLLIN)
@@ -97,8 +107,16 @@ class GateProcess:
             for action in self.step():
                 self._carry_out(action)
             self._wiring.kick(stop=self._gate.stopping)
+            self._tell_supervisor(begin_ns)
             self._max_turn_ms = max(self._max_turn_ms, (self._clock.monotonic_ns() - begin_ns) / NS_PER_MS)
+        self._notifier.stopping()
         logger.info("gate stopped: %s", json.dumps(self.figures()))
+
+    def _tell_supervisor(self, now_ns: int) -> None:
+        """Feed its watchdog from a finished turn, four times per limit: each message is a system call."""
+        if self._notifier.watchdog_s and now_ns - self._told_ns >= self._notifier.watchdog_s * 1e9 / 4:
+            self._told_ns = now_ns
+            self._notifier.alive()
 
     def step(self) -> list[Action]:
         """One turn: everything that came, then the time."""
@@ -131,6 +149,7 @@ class GateProcess:
         """Disconnect and give the ports back."""
         self._link.close()
         self._wiring.close()
+        self._notifier.close()
         self._wake_in.close()
         self._wake_out.close()
 

@@ -74,6 +74,9 @@ class LiveView:
         clock: times of arrival; tests pass their own.
         parts: how many parts' numbers to keep.
         picture_bytes: memory for pixels and maps; the newest picture is always kept.
+
+    Attributes:
+        seconds: time since the start by what the station did, for the metrics; replaced whole by the pulse.
     """
 
     def __init__(self, clock: Clock | None = None, *, parts: int = KEPT_PARTS, picture_bytes: int = PICTURE_BYTES) -> None:
@@ -97,6 +100,7 @@ class LiveView:
         self._totals = _Totals()
         self._state = msgspec.Raw(b"{}")
         self.whatif = b"null"
+        self.seconds: dict[str, float] = {}
 
     def add_part(self, part: PartView) -> None:
         """Take a judged part. Waits for nobody; pixels and map are kept by reference."""

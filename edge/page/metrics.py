@@ -44,6 +44,11 @@ def metrics_text(view: LiveView, *, readers: int = 0) -> str:
     if snapshot.idle_s is not None:
         lines += _head("onbelt_last_part_age_seconds", "gauge", "Time since the last part.")
         lines.append(f"onbelt_last_part_age_seconds {snapshot.idle_s:.6g}")
+    if view.seconds:
+        lines += _head(
+            "onbelt_station_seconds_total", "counter", "Time by what the station did: running, idle, or down (not armed)."
+        )
+        lines += [f'onbelt_station_seconds_total{{doing="{doing}"}} {spent:.6g}' for doing, spent in view.seconds.items()]
     if isinstance(state.get("armed"), bool):
         lines += _head("onbelt_armed", "gauge", "1 while the gate may open on this box's PASS.")
         lines.append(f"onbelt_armed {int(state['armed'])}")

@@ -1,1 +1,1 @@
-"""What says that a part stands before the camera: datagrams of the line, a timer, an MQTT command."""
+"""What says that a part stands before the camera: datagrams, pins, an encoder, the camera, a timer, a command."""

@@ -19,6 +19,7 @@ ACK_SCHEMA = "onbelt.ack/1"
 COMMAND_SCHEMA = "onbelt.command/1"
 RESULT_SCHEMA = "onbelt.result/1"
 HEALTH_SCHEMA = "onbelt.health/1"
+STATS_SCHEMA = "onbelt.stats/1"
 
 MAX_BIRTH_BYTES = 4096
 
@@ -244,6 +245,30 @@ class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rss_mb: Count
 
 
+class Stats(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Once a minute, for each window: what plants compute their OEE from (`edge.daemon.oee`).
+
+    Attributes:
+        window: "hour" for the last one, "start" for all since the daemon's start.
+        good, bad, invalid, uncertain: parts by verdict.
+        running_s: armed and parts came. idle_s: armed, no parts. down_s: not armed. at_us: microseconds UTC.
+    """
+
+    sch: str
+    station: Name
+    boot: Boot
+    window: Literal["hour", "start"]
+    good: Count
+    bad: Count
+    invalid: Count
+    uncertain: Count
+    running_s: float
+    idle_s: float
+    down_s: float
+    at_us: Micros
+
+
+STATS: Codec[Stats] = Codec(STATS_SCHEMA, Stats)
 BEAT: Codec[Beat] = Codec(BEAT_SCHEMA, Beat)
 STATE: Codec[State] = Codec(STATE_SCHEMA, State, max_bytes=MAX_BIRTH_BYTES)
 BIRTH: Codec[Birth] = Codec(BIRTH_SCHEMA, Birth, max_bytes=MAX_BIRTH_BYTES)

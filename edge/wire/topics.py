@@ -51,6 +51,7 @@ BIRTH = Channel("birth", out=True, qos=1, retain=True, live=False, overflow=Over
 CAMERA_STATE = Channel("camera/{name}/state", out=True, qos=1, retain=True, live=False, overflow=Overflow.LATEST)
 ALARM = Channel("alarm/{name}", out=True, qos=1, retain=True, live=False, overflow=Overflow.LATEST)
 HEALTH = Channel("health", out=True, qos=0, retain=False, live=False, overflow=Overflow.DROP_OLDEST)
+STATS = Channel("stats/{name}", out=True, qos=1, retain=True, live=False, overflow=Overflow.LATEST)
 RESULT = Channel("cmd/{name}/result", out=True, qos=1, retain=False, live=False, overflow=Overflow.DROP_OLDEST)
 QUARANTINE = Channel("quarantine", out=True, qos=1, retain=True, live=False, overflow=Overflow.LATEST)
 ACK = Channel("gate/{name}/ack", out=False, qos=1, retain=False, live=False, overflow=Overflow.DROP_OLDEST)
@@ -69,6 +70,7 @@ CHANNELS = (
     CAMERA_STATE,
     ALARM,
     HEALTH,
+    STATS,
     RESULT,
     QUARANTINE,
     ACK,

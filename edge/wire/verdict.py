@@ -44,6 +44,11 @@ REASONS = {
     "not-armed": "the station is not armed: no living self-check, or it is starting or in fault",
     "stopping": "the station is being stopped",
     "frame-unfit": "the frame has a size or type the model cannot take",
+    "light": "the light has failed",
+    "exposure": "the frame is too dark, too bright or washed out",
+    "defocus": "the frame is not sharp",
+    "absent": "no part is seen where one should be",
+    "shifted": "the part lies elsewhere than it should",
     "stale": "the frame was exposed before its trigger or after the deadline: it may show another part",
 }
 

@@ -1,4 +1,7 @@
-"""One contract for all cameras: the simulated belt, a folder, and a GigE Vision camera over a real network stack."""
+"""One contract for all cameras: simulated belt, folder, GigE Vision over a real network stack, GStreamer and the rest.
+
+The rest: a video file, an RTSP server, two cameras on one part, and picamera2's documented interface.
+"""
 
 import threading
 import time
@@ -10,12 +13,16 @@ from PIL import Image
 from edge.camera.base import Camera, Trigger
 from edge.camera.belt import BeltCamera
 from edge.camera.folder import FolderCamera
+from edge.camera.pipelines import StreamWish, pipeline_of
+from edge.camera.several import SeveralCameras
+from edge.camera.view import ViewedCamera
 from edge.errors import CameraError
 from tests.conftest import skip_unless
-from tests.support import aravis
+from tests.support import aravis, gstreamer
+from tests.support.picamera2 import fake_picamera2
 
 TIMEOUT_S = 10.0
-KINDS = ("belt", "folder", "genicam")
+KINDS = ("belt", "folder", "genicam", "gstreamer", "video", "rtsp", "picamera2", "several", "viewed")
 
 
 @pytest.fixture
@@ -26,8 +33,36 @@ def gigevision(tmp_path_factory):
         yield fake
 
 
+@pytest.fixture
+def gst(tmp_path_factory):
+    lack = gstreamer.missing(tmp_path_factory.mktemp("gi"))
+    skip_unless(not lack, f"no GStreamer here: {lack}")
+
+
+@pytest.fixture
+def rtsp(gst):
+    lack = gstreamer.missing_server()
+    skip_unless(not lack, f"no RTSP server here: {lack}")
+    with gstreamer.RtspServer() as server:
+        yield server
+
+
+def _streamed(request, kind, tmp_path):
+    """A GStreamer camera, with the pipeline the configuration would write where there is one."""
+    request.getfixturevalue("gst")
+    from edge.camera.gstreamer import GstreamerCamera
+
+    if kind == "gstreamer":
+        wish = StreamWish("gstreamer", "videotestsrc is-live=true pattern=snow ! video/x-raw,width=98,height=64,framerate=20/1")
+    elif kind == "video":
+        wish = StreamWish("video", str(gstreamer.make_video(tmp_path / "parts.avi")))
+    else:
+        wish = StreamWish("rtsp", request.getfixturevalue("rtsp").address, latency_ms=0)
+    return GstreamerCamera(pipeline_of(wish))
+
+
 @pytest.fixture(params=KINDS)
-def camera(request, tmp_path):
+def camera(request, tmp_path, monkeypatch):
     made: Camera
     if request.param == "belt":
         made = BeltCamera("tray", 1, size=128)
@@ -36,6 +71,17 @@ def camera(request, tmp_path):
             pixels = np.random.default_rng(number).integers(0, 256, (32, 48, 3), np.uint8)
             Image.fromarray(pixels).save(tmp_path / f"{number}.png")
         made = FolderCamera(tmp_path)
+    elif request.param in {"gstreamer", "video", "rtsp"}:
+        made = _streamed(request, request.param, tmp_path)
+    elif request.param == "picamera2":
+        fake_picamera2(monkeypatch)
+        from edge.camera.picamera2 import Picamera2Camera, Picamera2Settings
+
+        made = Picamera2Camera(Picamera2Settings(width=64, height=48, rate_hz=20.0))
+    elif request.param == "several":
+        made = SeveralCameras([("c1", BeltCamera("tray", 1, size=128)), ("c2", BeltCamera("vials", 2, size=128))])
+    elif request.param == "viewed":
+        made = ViewedCamera(BeltCamera("tray", 1, size=128), (8, 4, 100, 60), 90)
     else:
         fake = request.getfixturevalue("gigevision")
         from edge.camera.genicam import GenicamCamera, GenicamSettings

@@ -22,6 +22,24 @@ def missing(folder: Path) -> str:
     """
     if shutil.which(FAKE) is None:
         return f"{FAKE} not found (apt-get install aravis-tools gir1.2-aravis-0.8 python3-gi)"
+    lack = borrow_gi(folder)
+    if lack:
+        return lack
+    import gi
+
+    try:
+        gi.require_version("Aravis", "0.8")
+        with warnings.catch_warnings():
+            # Older PyGObject loads by a way that newer Pythons warn of; once loaded it stays.
+            warnings.simplefilter("ignore", ImportWarning)
+            from gi.repository import Aravis, GLib  # noqa: F401
+    except (ValueError, ImportError) as exc:
+        return f"{exc} (apt-get install gir1.2-aravis-0.8)"
+    return ""
+
+
+def borrow_gi(folder: Path) -> str:
+    """Make `gi` importable, from the system's Python where it is of the same version; why not, or an empty string."""
     try:
         import gi
     except ImportError:
@@ -31,17 +49,9 @@ def missing(folder: Path) -> str:
             (folder / "gi").symlink_to(_SYSTEM_PACKAGES / "gi")
         sys.path.append(str(folder))
         try:
-            import gi
+            import gi  # noqa: F401
         except ImportError as exc:
             return f"the system's PyGObject is of another Python ({exc})"
-    try:
-        gi.require_version("Aravis", "0.8")
-        with warnings.catch_warnings():
-            # Older PyGObject loads by a way that newer Pythons warn of; once loaded it stays.
-            warnings.simplefilter("ignore", ImportWarning)
-            from gi.repository import Aravis, GLib  # noqa: F401
-    except (ValueError, ImportError) as exc:
-        return f"{exc} (apt-get install gir1.2-aravis-0.8)"
     return ""
 
 

@@ -12,12 +12,14 @@ from pathlib import Path
 from edge.broker.launch import BrokerKind, BrokerProcess, end_process, free_port, wait_until
 from edge.demo.book import Tally
 from edge.demo.line import Line, LineSettings
-from edge.demo.summary import Scores, read_journal
+from edge.demo.summary import Scores
+from edge.journal.reader import Reader
 from edge.wire.topics import Topics
+from edge.wire.verdict import decode_verdict
 from tests.conftest import ROOT
 from tests.support.bundles import make_tiny_bundle
 from tests.support.gate_daemon import is_good
-from tests.support.gate_wires import Proxy, Relay
+from tests.support.gate_wires import OutputRelay, Proxy, Relay
 
 SITE, AREA, LINE_NAME, STATION, GATE = "plant", "hall", "line3", "st2", "g1"
 TOPICS = Topics(SITE, AREA, LINE_NAME, STATION)
@@ -63,12 +65,27 @@ class Program:
 class Cell:
     """Everything, not started yet. All wires go through hands of the test; verdicts are sealed.
 
+    Args:
+        folder: for configurations, journal and logs. kind: of broker.
+        rate_hz: parts a second. gate_ms: from camera to rejector. missed_beats: that disarm. journal_mb: its size.
+
     Attributes:
         station_wire: TCP between daemon and broker. gate_wire: between gate and broker.
-        to_station, to_gate: the trigger datagrams.
+        to_station, to_gate: the trigger datagrams. output: the gate's, and what it has opened when.
     """
 
-    def __init__(self, folder: Path, kind: BrokerKind) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        kind: BrokerKind,
+        *,
+        rate_hz: float = RATE_HZ,
+        gate_ms: float = GATE_MS,
+        margin_ms: float = MARGIN_MS,
+        missed_beats: int = 3,
+        journal_mb: float = 4.0,
+    ) -> None:
+        valid_ms = gate_ms - LEAD_MS - margin_ms
         self.folder = folder
         self.kind = kind
         self.broker: BrokerProcess | None = None
@@ -77,9 +94,11 @@ class Cell:
         station_address, gate_address = (("127.0.0.1", free_port(socket.SOCK_DGRAM)) for _ in range(2))
         self.to_station, self.to_gate = Relay(station_address), Relay(gate_address)
         self.line = Line(
-            LineSettings(RATE_HZ, GATE_MS, LEAD_MS, WATCHDOG_MS), [self.to_station.address, self.to_gate.address], is_good
+            LineSettings(rate_hz, gate_ms, LEAD_MS, WATCHDOG_MS), [self.to_station.address, self.to_gate.address], is_good
         )
+        self.output = OutputRelay(self.line.address)
         self.journal = folder / "journal.db"
+        self._read_n = 0
         bundle, _, trust = make_tiny_bundle(folder)
         key = folder / "verdict.key"
         key.write_bytes(MAC_KEY)
@@ -90,18 +109,18 @@ class Cell:
             f"[station]\n{names}"
             f"[model]\nbundle = {json.dumps(str(bundle))}\ntrust = [{json.dumps(str(trust))}]\n"
             f'engine = "onnxruntime"\nthreads = 1\n'
-            f"budget_ms = {VALID_MS}\n[deadline]\nvalid_ms = {VALID_MS}\n"
+            f"budget_ms = {valid_ms}\n[deadline]\nvalid_ms = {valid_ms}\n"
             f'[trigger]\nkind = "udp"\nlisten = "127.0.0.1:{station_address[1]}"\n'
             f"[mqtt]\nport = {self.station_wire.port}\nkeepalive_s = 2\n"
             f'[seal]\nenabled = true\nmac_key = "{key}"\n[page]\nenabled = false\n'
-            f'[journal]\npath = "{self.journal}"\nmax_mb = 4.0\n'
+            f'[journal]\npath = "{self.journal}"\nmax_mb = {journal_mb}\n'
         )
         gate = folder / "gate.toml"
         gate.write_text(
-            f"[station]\n{names}[timing]\ngate_ms = {GATE_MS}\nlead_ms = {LEAD_MS}\nmargin_ms = {MARGIN_MS}\n"
-            f"[rules]\ncommissioning_parts = 4\nstop_hold_s = 0.3\nrequire_mac = true\n"
+            f"[station]\n{names}[timing]\ngate_ms = {gate_ms}\nlead_ms = {LEAD_MS}\nmargin_ms = {margin_ms}\n"
+            f"[rules]\nmissed_beats = {missed_beats}\ncommissioning_parts = 4\nstop_hold_s = 0.3\nrequire_mac = true\n"
             f'mac_key = "{key}"\n[mqtt]\nport = {self.gate_wire.port}\nkeepalive_s = 2\n'
-            f'[line]\nlisten = "127.0.0.1:{gate_address[1]}"\noutput = "127.0.0.1:{self.line.address[1]}"\n'
+            f'[line]\nlisten = "127.0.0.1:{gate_address[1]}"\noutput = "127.0.0.1:{self.output.address[1]}"\n'
         )
         self.daemon = Program([sys.executable, "-m", "tests.support.gate_daemon", str(station)], folder / "daemon.log")
         self.gate = Program([sys.executable, "-m", "edge.cli", "gate", "--config", str(gate), "--json"], folder / "gate.log")
@@ -130,13 +149,22 @@ class Cell:
     def verify(self) -> Tally:
         """Nothing went through that the station's own journal does not show as passed, and nothing bad; so far."""
         settled = self.line.book.tally().parts
-        read_journal(self.journal, self.line.book, Scores())
+        self._read_journal()
         tally = self.line.book.tally()
         assert tally.parts >= settled
         assert tally.unjudged == 0, f"went through without a verdict; {self.logs()}"
         assert tally.against_verdict == 0, f"went through against the verdict; {self.logs()}"
         assert tally.misses == 0, f"bad parts went through; {self.logs()}"
         return tally
+
+    def _read_journal(self) -> None:
+        """Note the verdicts written since the last look: a part may settle while all of a long journal is read."""
+        scores = Scores()
+        with Reader(self.journal) as reader:
+            while rows := reader.rows(self._read_n, 500):
+                for row in rows:
+                    scores.note(self.line.book, decode_verdict(row.payload))
+                self._read_n = rows[-1].n
 
     def recovers(self) -> Tally:
         """Parts go through again, and all is still right."""
@@ -164,7 +192,7 @@ class Cell:
             program.kill()
         if self.broker is not None:
             self.broker.kill()
-        for wire in (self.station_wire, self.gate_wire, self.to_station, self.to_gate):
+        for wire in (self.station_wire, self.gate_wire, self.to_station, self.to_gate, self.output):
             wire.close()
 
     def logs(self) -> str:

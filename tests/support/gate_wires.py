@@ -7,17 +7,21 @@ import threading
 import time
 from collections import deque
 
+from edge.wire.trigger import OUTPUT
+
 
 class Proxy:
     """Forwards TCP to a loopback port, from a port of its own or the one named.
 
     Attributes:
         delay_s: bytes towards the broker are held so long. swallow: bytes of both directions vanish, connections stay.
+        deaf: bytes of the broker vanish, its acknowledgements among them.
     """
 
     def __init__(self, target_port: int, port: int = 0) -> None:
         self.delay_s = 0.0
         self.swallow = False
+        self.deaf = False
         self._target = ("127.0.0.1", target_port)
         self._listener = socket.create_server(("127.0.0.1", port))
         self.port = int(self._listener.getsockname()[1])
@@ -76,7 +80,7 @@ class Proxy:
             self._pairs.remove(pair)
             for end in pair:
                 end.close()
-        elif not self.swallow:
+        elif not self.swallow and (source is pair[0] or not self.deaf):
             upwards = source is pair[0]
             until = time.monotonic() + (self.delay_s if upwards else 0.0)
             self._held.append((until, pair[1] if upwards else pair[0], data))
@@ -124,5 +128,26 @@ class Relay:
             if self.lose_every and self._seen % self.lose_every == 0:
                 self.lost += 1
                 continue
+            self.note(data)
             with contextlib.suppress(OSError):
                 self._socket.sendto(data, self._target)
+
+    def note(self, data: bytes) -> None:
+        """A datagram passes."""
+
+
+class OutputRelay(Relay):
+    """The gate's output on its way to the line, and a book of it.
+
+    Attributes:
+        opens: (part, CLOCK_MONOTONIC ns) of every `open`, by the gate's own stamp.
+    """
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        self.opens: list[tuple[int, int]] = []
+        super().__init__(target)
+
+    def note(self, data: bytes) -> None:
+        output = OUTPUT.decode(data)
+        if output.count is not None and output.output == "open":
+            self.opens.append((output.count, output.mono_us * 1000))

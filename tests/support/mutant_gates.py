@@ -139,7 +139,8 @@ def _keeps_permits(process: Any, gate: Any) -> None:
 
     gate.__class__ = Keeping
     verdict = gate.verdict
-    gate.verdict = lambda given, now_ns, *, mac_ok=False: [] if gate._disarmed else verdict(given, now_ns, mac_ok=mac_ok)
+    # Not by `_disarmed`: that also says "commissioning", which ends by verdicts only.
+    gate.verdict = lambda given, now_ns, *, mac_ok=False: ([] if gate._reasons(now_ns) else verdict(given, now_ns, mac_ok=mac_ok))
 
 
 def _never_stops(process: Any, gate: Any) -> None:
@@ -179,7 +180,7 @@ MUTANTS: dict[str, Mutant] = {
     "no-validity": Mutant("ignores the validity a verdict states", "rule 2: PASS later", 2, _validity),
     "last-word": Mutant("the last verdict counts", "rule 3: REJECT, then", 3, _last_word),
     "first-word": Mutant("the first verdict counts", "rule 3: PASS, then REJ", 3, _first_word),
-    "late-pass": Mutant("acts on a PASS after D", "rule 3: the same PASS three", 3, _late),
+    "late-pass": Mutant("acts on a PASS after D", "rule 2: PASS after D", 2, _late),
     "permissive": Mutant("lets a part through without a verdict", "rule 4: no verdict", 4, _permissive),
     "at-once": Mutant("opens when the PASS comes instead of at D", "rule 4: PASS early", 4, _at_once),
     "no-quarantine": Mutant("says nothing of a reject that came too late", "rule 5", 5, _no_quarantine),
@@ -194,12 +195,15 @@ MUTANTS: dict[str, Mutant] = {
 
 
 @contextlib.contextmanager
-def running_gate(folder: Path, broker_port: int, breaks: Break | None = None, **rules: object) -> Iterator[GateConfig]:
-    """The reference gate, or a mutant of it, in a thread: its configuration."""
+def running_gate(
+    folder: Path, broker_port: int, breaks: Break | None = None, *, gate_ms: float = 2 * GATE_MS, **rules: object
+) -> Iterator[GateConfig]:
+    """The reference gate, or a mutant of it, in a thread: its configuration.
+
+    Gate and kit share one interpreter here, and perhaps a busy machine: they get twice the usual time unless told otherwise.
+    """
     listen, output = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_DGRAM)
-    path = write_gate_toml(folder / "gate.toml", broker_port, listen, output, **rules)
-    # Gate and kit share one interpreter here, and perhaps a busy machine: twice the usual time.
-    path.write_text(path.read_text().replace(f"gate_ms = {GATE_MS}", f"gate_ms = {2 * GATE_MS}"))
+    path = write_gate_toml(folder / "gate.toml", broker_port, listen, output, gate_ms=gate_ms, **rules)
     config = load_config(path)
     process = GateProcess(config, SystemClock(), config.broker(), config.mac_key())
     if breaks is not None:

@@ -94,7 +94,7 @@ def test_without_an_open_everything_is_ejected(run, output):
 def test_an_open_for_another_part_lets_nobody_through(run):
     line, _ = run(lambda wire, trigger: wire.send(trigger.count + 1000, "open"))
     assert line.book.tally().unjudged == 0
-    assert line.counts["open-late"] == line.count
+    assert line.counts["open-gone"] == line.count
 
 
 def test_an_open_too_late_for_the_actuator_ejects(run):

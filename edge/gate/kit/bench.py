@@ -18,6 +18,7 @@ SPACING_MS = 60.0  # between parts: some are on their way at the same time, as o
 GRACE_S = 0.6  # after D until an ack must have come
 TRIES = 5  # a busy machine is late now and then; what must not happen is never tried again
 EARLIEST = 0.9  # share of D before which no output may move; a tenth for the clocks of two machines
+LATEST_NS = 5_000_000  # after the part's arrival at the rejector: from there on the output would let another part through
 
 
 @dataclass(slots=True)
@@ -53,19 +54,21 @@ class Bench:
     """Plays probes.
 
     Args:
-        station, line, book: see there. clock: this machine's. deadline_ms: D of the gate under test, after its trigger.
+        station, line, book: see there. clock: this machine's.
+        deadline_ms: D of the gate under test, after its trigger. gate_ms: when the part reaches its rejector.
 
     Attributes:
         passages: all parts so far, for the books at the end.
     """
 
-    def __init__(self, station: KitStation, line: LineSide, book: Book, clock: Clock, deadline_ms: float) -> None:
+    def __init__(self, station: KitStation, line: LineSide, book: Book, clock: Clock, deadline_ms: float, gate_ms: float) -> None:
         self.station = station
         self.line = line
         self.book = book
         self.passages: list[Passage] = []
         self._clock = clock
         self.deadline_ns = round(deadline_ms * 1e6)
+        self._gone_ns = round(gate_ms * 1e6) + LATEST_NS
         self._made = 0
         self._offset = 0
 
@@ -125,6 +128,12 @@ class Bench:
             before_ms = (passage.trigger_ns + self.deadline_ns - opened[0]) / 1e6
             judged.escaped.append(
                 f"part {passage.n} was let through {before_ms:.0f} ms before D: a REJECT until D would be too late"
+            )
+        gone_ns = passage.trigger_ns + self._gone_ns
+        if self.line.sees_output and any(at_ns > gone_ns for at_ns in opened):
+            after_ms = (max(opened) - gone_ns + LATEST_NS) / 1e6
+            judged.escaped.append(
+                f"part {passage.n}: the output opened {after_ms:.0f} ms after it had gone, for whatever came next"
             )
         if probe.opens and not opened:
             judged.lacking.append(f"part {passage.n} was not let through{self._told(passage.n)}")

@@ -41,6 +41,10 @@ class LineSide(Protocol):
         """The gate asks for a line stop."""
         ...
 
+    def stops(self) -> int:
+        """How often a line stop has been asked for so far: a gate whose station is well takes it back within moments."""
+        ...
+
     def toggles(self) -> int:
         """How often the watchdog has flipped so far."""
         ...
@@ -69,6 +73,7 @@ class Wires:
         self._clock = clock
         self._opened: dict[int, list[int]] = defaultdict(list)
         self._stop = False
+        self._stops = 0
         self._toggle: bool | None = None
         self._toggles = 0
         self._ended = threading.Event()
@@ -100,6 +105,10 @@ class Wires:
         """As the newest datagram says."""
         return self._stop
 
+    def stops(self) -> int:
+        """Requests so far."""
+        return self._stops
+
     def toggles(self) -> int:
         """Flips of the watchdog."""
         return self._toggles
@@ -125,12 +134,14 @@ class Wires:
     def _take(self, output: GateOutput) -> None:
         if output.gate != self._gate:
             return
+        self._stops += output.stop and not self._stop
         self._stop = output.stop
         if self._toggle is not None and output.toggle != self._toggle:
             self._toggles += 1
         self._toggle = output.toggle
         if output.count is not None and output.output == "open":
-            self._opened[output.count].append(self._clock.monotonic_ns())
+            # Its own stamp where that is earlier: a busy kit must not make a gate late.
+            self._opened[output.count].append(min(self._clock.monotonic_ns(), output.mono_us * 1000))
 
 
 class Pulses:
@@ -178,6 +189,10 @@ class Pulses:
     def stop_requested(self) -> bool:
         """As the gate's alarms say."""
         return self._alarmed()
+
+    def stops(self) -> int:
+        """One while an alarm of a stop stands: more is not seen."""
+        return int(self._alarmed())
 
     def toggles(self) -> int:
         """Not seen."""

@@ -199,8 +199,9 @@ class Check:
 
     def _missing(self) -> list[str]:
         nothing = Probe(7, "", lambda _s, _n: [], why=frozenset({"missing", "disarmed"}))
+        line, before = self._bench.line, self._bench.line.stops()
         passages = self._bench.play([nothing] * self._settings.missing_stop)
-        if not self._bench.station.wait_until(self._bench.line.stop_requested, GRACE_S + 1.0):
+        if not self._bench.station.wait_until(lambda: line.stops() > before or line.stop_requested(), GRACE_S + 1.0):
             return [*self._all_closed(passages), "no line stop was requested"]
         return self._all_closed(passages)
 

@@ -51,7 +51,7 @@ def opened_kit(config: GateConfig, trigger_command: str | None = None, pid: int 
     try:
         if not station.start(CONNECT_S):
             raise BrokerError(f"{broker}: no connection within {CONNECT_S:.0f} s; check [mqtt] in the file and the broker's log")
-        yield Check(Bench(station, line, book, clock, settings.deadline_ms), settings, pid)
+        yield Check(Bench(station, line, book, clock, settings.deadline_ms, settings.gate_ms), settings, pid)
     finally:
         station.close()
         line.close()

@@ -1,0 +1,119 @@
+"""Frames of a camera that runs by itself, on their way to the triggers they belong to.
+
+A camera's own thread puts every frame in as it comes; `take` waits for the first one begun no earlier than a trigger allows and
+skips older ones. Older frames give way to newer ones, and both kinds are counted: nothing is lost silently. In a stream whose
+period is known, two periods without a frame are a stall, said at once rather than at the part's deadline.
+"""
+
+import threading
+import time
+from collections import deque
+
+from edge.camera.base import Frame
+from edge.errors import CameraError
+
+KEPT = 4  # frames waiting for their trigger; older ones give way
+STALL_PERIODS = 2.0
+STALL_GRACE_NS = 20_000_000  # what a loaded machine adds between two looks into the driver
+FIRST_FRAME_NS = 1_000_000_000  # a camera may take so long to begin its stream
+
+
+class FrameStream:
+    """The frames, and the end of them.
+
+    Attributes:
+        skipped: complete frames nobody asked for.
+    """
+
+    def __init__(self) -> None:
+        self.skipped = 0
+        self._frames: deque[Frame] = deque()
+        self._ready = threading.Condition()
+        self._interrupted = False
+        self._failure = ""
+        self._period_ns = 0
+        self._last_ns = 0
+
+    def begin(self, period_ns: int, first_ns: int = FIRST_FRAME_NS) -> None:
+        """A stream starts: forget the last one.
+
+        Args:
+            period_ns: between two frames, 0 where the camera does not run by itself or does not say.
+            first_ns: so long the first frame may take.
+        """
+        with self._ready:
+            self._frames.clear()
+            self._interrupted = False
+            self._failure = ""
+            self._period_ns = period_ns
+            self._last_ns = time.monotonic_ns() + first_ns
+
+    def put(self, frame: Frame) -> None:
+        """A frame came."""
+        with self._ready:
+            self._last_ns = time.monotonic_ns()
+            if len(self._frames) >= KEPT:
+                self.skipped += self._frames.popleft().complete
+            self._frames.append(frame)
+            self._ready.notify_all()
+
+    def fail(self, why: str) -> None:
+        """No frame will come any more; those that wait are still given out."""
+        with self._ready:
+            self._failure = why
+            self._ready.notify_all()
+
+    def interrupt(self) -> None:
+        """Make every `take` raise until the next `begin`."""
+        with self._ready:
+            self._interrupted = True
+            self._ready.notify_all()
+
+    @property
+    def waiting(self) -> int:
+        """Complete frames that nobody has asked for yet."""
+        return sum(frame.complete for frame in self._frames)
+
+    def take(self, name: str, not_before_ns: int, timeout_s: float) -> Frame:
+        """The first frame begun at `not_before_ns` or later.
+
+        Args:
+            name: of the camera, for the errors.
+            not_before_ns: CLOCK_MONOTONIC.
+            timeout_s: how long to wait at most, in seconds.
+
+        Raises:
+            CameraError: no such frame in time, the stream stalls or has ended, or `interrupt` was called.
+        """
+        until_ns = time.monotonic_ns() + round(timeout_s * 1e9)
+        with self._ready:
+            while True:
+                if self._interrupted:
+                    raise CameraError(f"{name}: interrupted")
+                frame = self._oldest(not_before_ns)
+                if frame is not None:
+                    return frame
+                if self._failure:
+                    raise CameraError(f"{name}: {self._failure}")
+                now_ns = time.monotonic_ns()
+                self._expect_life(name, now_ns)
+                if now_ns >= until_ns:
+                    raise CameraError(f"{name}: no frame within {timeout_s * 1000:.0f} ms")
+                self._ready.wait(min(until_ns - now_ns, self._period_ns // 2 or 50_000_000) / 1e9)
+
+    def _oldest(self, not_before_ns: int) -> Frame | None:
+        while self._frames:
+            frame = self._frames.popleft()
+            # A damaged frame's time is as good as any: it stands for the picture this trigger should have got.
+            if frame.sof_ns >= not_before_ns:
+                return frame
+            self.skipped += frame.complete
+        return None
+
+    def _expect_life(self, name: str, now_ns: int) -> None:
+        silent_ns = now_ns - self._last_ns
+        if self._period_ns and silent_ns > STALL_PERIODS * self._period_ns + STALL_GRACE_NS:
+            raise CameraError(
+                f"{name}: no frame for {silent_ns / 1e6:.0f} ms, expected one every {self._period_ns / 1e6:.0f} ms; "
+                "check cable, power and network"
+            )

@@ -1,0 +1,159 @@
+"""The gate's wires as real pins (gpiod): a light barrier in, the rejector, a watchdog line and a line stop out.
+
+    output    active lets a part through; it is active from a part's decision until `open_ms` later or the next part's decision,
+              whichever comes first, and inactive always else: without power, without a process, without a decision the part is
+              ejected. Wire the rejector so.
+    watchdog  flips with every turn of the loop: a retriggerable relay or the PLC takes it, and ejects everything when it stands
+              still. A pin keeps its level when its process hangs; only the watchdog line tells.
+    stop      active asks for a line stop
+
+One line belongs to one process: the gate takes the light barrier and passes each part on to the station of the same box as a
+datagram (`line.forward`, there trigger.kind = "udp"), so both count alike. Its numbers begin where the machine's clock stands, in
+milliseconds: after a restart of the gate no number comes twice.
+
+Source: gpiod 2.x, chip.request_lines, LineRequest.set_value; Linux GPIO uAPI v2.
+"""
+
+import logging
+import socket
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import Any
+
+from edge.clock import Clock
+from edge.errors import ConfigError
+from edge.wire.trigger import TRIGGER, TRIGGER_SCHEMA, LineTrigger
+
+logger = logging.getLogger(__name__)
+
+_CONSUMER = "onbelt-gate"
+_BUFFER = 256
+
+
+@dataclass(frozen=True, slots=True)
+class PinSettings:
+    """Which pins, by their number on one chip; -1 for none.
+
+    Attributes:
+        chip: device. trigger, output, watchdog, stop: lines. falling: the falling edge is a part.
+        debounce_us: the light barrier must hold its level so long. open_ms: longest that the output stays active for one part.
+        forward: where each part is passed on to, or None.
+    """
+
+    chip: str
+    trigger: int
+    output: int
+    watchdog: int
+    stop: int = -1
+    falling: bool = False
+    debounce_us: int = 1000
+    open_ms: float = 60.0
+    forward: tuple[str, int] | None = None
+
+
+class Pins:
+    """Takes the lines at once; the output is inactive from then on.
+
+    Args:
+        settings: which pins. clock: this machine's.
+
+    Raises:
+        ConfigError: gpiod is missing, no such chip or line, no right to it, or it is in use.
+    """
+
+    def __init__(self, settings: PinSettings, clock: Clock) -> None:
+        self.refused = 0
+        self._settings = settings
+        self._clock = clock
+        self._toggle = False
+        self._open_until_ns = 0
+        self._edges = 0
+        self._count = clock.monotonic_ns() // 1_000_000
+        try:
+            import gpiod
+            from gpiod.line import Direction, Edge, Value
+        except ImportError as exc:
+            raise ConfigError(f"line.kind = \"gpio\" needs gpiod ({exc}); pip install 'onbelt[gpio]'") from exc
+        self._active, self._inactive = Value.ACTIVE, Value.INACTIVE
+        edge = Edge.FALLING if settings.falling else Edge.RISING
+        debounce = timedelta(microseconds=settings.debounce_us)
+        out = gpiod.LineSettings(direction=Direction.OUTPUT, output_value=Value.INACTIVE)
+        config: dict[int, Any] = {
+            settings.trigger: gpiod.LineSettings(direction=Direction.INPUT, edge_detection=edge, debounce_period=debounce)
+        }
+        config |= dict.fromkeys((line for line in (settings.output, settings.watchdog, settings.stop) if line >= 0), out)
+        try:
+            self._request: Any = gpiod.request_lines(settings.chip, consumer=_CONSUMER, config=config, event_buffer_size=_BUFFER)
+        except (OSError, ValueError) as exc:
+            raise ConfigError(
+                f"line.chip: {settings.chip} lines {sorted(config)} cannot be taken ({exc}); gpioinfo tells who has them; "
+                "is another gate running?"
+            ) from exc
+        self._out: socket.socket | None = None
+        if settings.forward is not None:
+            self._out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self._out.setblocking(False)
+
+    def fileno(self) -> int:
+        """For poll: readable when an edge waits."""
+        return int(self._request.fd)
+
+    def triggers(self) -> list[LineTrigger]:
+        """All parts that wait; the kernel stamped them on CLOCK_MONOTONIC. Edges its buffer lost are parts without a slot."""
+        if not self._request.wait_edge_events(timedelta(0)):
+            return []
+        found = []
+        for event in self._request.read_edge_events():
+            lost = max(0, event.line_seqno - self._edges - 1)
+            self._edges = event.line_seqno
+            self.refused += lost
+            self._count += 1 + lost
+            found.append(LineTrigger(TRIGGER_SCHEMA, self._count, event.timestamp_ns // 1000))
+        for part in found:
+            self._pass_on(part)
+        return found
+
+    def _pass_on(self, part: LineTrigger) -> None:
+        if self._out is None or self._settings.forward is None:
+            return
+        try:
+            self._out.sendto(TRIGGER.encode(part), self._settings.forward)
+        except OSError as error:
+            # The station then has no trigger, gives no verdict, and the part is ejected.
+            logger.debug("part %d not passed on: %s", part.count, error)
+
+    def drive(self, count: int, *, opened: bool, stop: bool) -> None:
+        """A part is decided: it goes through, or the output is taken back for it."""
+        del count
+        self._open_until_ns = self._clock.monotonic_ns() + round(self._settings.open_ms * 1e6) if opened else 0
+        self._set(self._settings.output, on=opened)
+        self._set(self._settings.stop, on=stop)
+
+    def kick(self, *, stop: bool) -> None:
+        """Flip the watchdog, end what has been open long enough, repeat the line stop."""
+        if self._open_until_ns and self._clock.monotonic_ns() >= self._open_until_ns:
+            self._open_until_ns = 0
+            self._set(self._settings.output, on=False)
+        self._toggle = not self._toggle
+        self._set(self._settings.watchdog, on=self._toggle)
+        self._set(self._settings.stop, on=stop)
+
+    def _set(self, line: int, *, on: bool) -> None:
+        if line >= 0:
+            self._request.set_value(line, self._active if on else self._inactive)
+
+    def close(self) -> None:
+        """Close the output and give the lines back. May be called twice."""
+        request, self._request = self._request, None
+        if request is not None:
+            request.set_value(self._settings.output, self._inactive)
+            request.release()
+        if self._out is not None:
+            self._out.close()
+
+    def __enter__(self) -> "Pins":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

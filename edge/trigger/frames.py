@@ -1,0 +1,173 @@
+"""The camera as trigger: it exposes by its own input, or runs by itself, and the frame says that a part is there.
+
+    camera   every frame is a part: the light barrier is wired to the camera's trigger input. The camera's own number is the
+             part's, so a frame lost on its way is a part without a verdict and is seen as one.
+    motion   the camera runs by itself; a part is there when the middle of the picture differs from the empty belt, and one part
+             is one stretch of such frames. The frame taken is the one in which it covers the middle most.
+
+This object is source of triggers and camera at once: the trigger's own frame waits for the `grab` that asks for it.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.camera.base import Camera, Frame, Trigger
+from edge.errors import CameraError
+from edge.trigger.base import Deliver
+from edge.wire.trigger import TRIGGER_SCHEMA, LineTrigger
+
+KEPT = 4  # frames whose `grab` has not come yet
+_POLL_S = 0.25
+_BACKGROUND = 0.02  # share of an empty frame that goes into what the belt looks like: dirt comes slowly
+_SIDE = 24
+
+
+class PartDetector:
+    """Sees parts pass in the middle of a free-running camera's frames.
+
+    Args:
+        change: mean grey levels by which a part differs from the empty belt.
+    """
+
+    def __init__(self, change: float) -> None:
+        self._change = change
+        self._empty: NDArray[np.float32] | None = None
+        self._best: tuple[float, Frame] | None = None
+
+    def look(self, frame: Frame) -> Frame | None:
+        """The best frame of a part that has begun to leave, else None. The first frames must show the empty belt."""
+        seen = _middle(frame.pixels)
+        if self._empty is None or self._empty.shape != seen.shape:
+            self._empty = seen
+            return None
+        amount = float(np.abs(seen - self._empty).mean())
+        if amount >= self._change:
+            if self._best is None or amount > self._best[0]:
+                self._best = (amount, frame)
+            return None
+        self._empty += _BACKGROUND * (seen - self._empty)
+        best, self._best = self._best, None
+        return best[1] if best is not None else None
+
+
+def _middle(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(24, 24) float32: grey levels of the middle half, sampled."""
+    height, width = pixels.shape[:2]
+    rows = np.linspace(height // 4, 3 * height // 4 - 1, _SIDE).astype(int)
+    columns = np.linspace(width // 4, 3 * width // 4 - 1, _SIDE).astype(int)
+    return np.asarray(pixels[np.ix_(rows, columns)].mean(axis=2), np.float32)
+
+
+class FrameTrigger:
+    """A camera that says itself when a part is there.
+
+    Args:
+        camera: gives the frames. detector: picks those that show a part; None takes every frame.
+
+    Attributes:
+        refused: frames that came and could not be kept for their part.
+    """
+
+    def __init__(self, camera: Camera, detector: PartDetector | None = None) -> None:
+        self.refused = 0
+        self._camera = camera
+        self._detector = detector
+        self._parts: OrderedDict[int, Frame] = OrderedDict()
+        self._ready = threading.Condition()
+        self._interrupted = False
+        self._failure = ""
+        self._started = threading.Event()
+        self._count = 0
+
+    @property
+    def name(self) -> str:
+        """The camera's."""
+        return self._camera.name
+
+    # --- the camera -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Open the camera. Raises CameraError."""
+        with self._ready:
+            self._interrupted = False
+            self._failure = ""
+            self._parts.clear()
+        self._camera.start()
+        self._started.set()
+
+    def grab(self, trigger: Trigger, timeout_s: float) -> Frame:
+        """The frame that made this trigger. Raises CameraError: it has given way to newer ones, or the camera failed."""
+        del timeout_s  # it is here already, or it is not
+        with self._ready:
+            if self._interrupted or not self._started.is_set():
+                raise CameraError(f"{self.name}: {'interrupted' if self._interrupted else 'not started'}")
+            frame = self._parts.pop(trigger.count, None)
+            if frame is not None:
+                return frame
+            raise CameraError(f"{self.name}: {self._failure or f'the frame of part {trigger.count} has given way to newer ones'}")
+
+    def interrupt(self) -> None:
+        """Make every `grab` raise until the next `start`."""
+        with self._ready:
+            self._interrupted = True
+        self._camera.interrupt()
+
+    def close(self) -> None:
+        """Free the camera. May be called twice."""
+        self._started.clear()
+        self._camera.close()
+
+    def __enter__(self) -> "FrameTrigger":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # --- the trigger ------------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Nothing to take: the camera is opened as one."""
+
+    def run(self, stop: threading.Event, deliver: Deliver) -> None:
+        """Take frames until told to stop, and deliver a trigger for each part."""
+        after_ns = time.monotonic_ns()
+        while not stop.is_set():
+            if not self._started.wait(_POLL_S):
+                continue
+            try:
+                frame = self._camera.grab(Trigger(0, after_ns), _POLL_S)
+            except CameraError as exc:
+                # Between parts a triggered camera is silent, and that is no fault; a broken one is opened anew.
+                if "no frame within" not in str(exc):
+                    self._failure = str(exc)
+                    self._reopen(stop)
+                continue
+            after_ns = frame.sof_ns + 1
+            part = frame if self._detector is None else self._detector.look(frame)
+            if part is not None:
+                deliver(self._part(part))
+
+    def _part(self, frame: Frame) -> LineTrigger:
+        # The camera's own numbers where they go up: a gap is a part whose picture was lost.
+        self._count = frame.frame_id if self._detector is None and frame.frame_id > self._count else self._count + 1
+        with self._ready:
+            self._parts[self._count] = frame
+            while len(self._parts) > KEPT:
+                self._parts.popitem(last=False)
+                self.refused += 1
+        return LineTrigger(TRIGGER_SCHEMA, self._count, frame.sof_ns // 1000)
+
+    def _reopen(self, stop: threading.Event) -> None:
+        stop.wait(1.0)
+        if self._interrupted or stop.is_set():
+            return
+        try:
+            self._camera.close()
+            self._camera.start()
+        except CameraError as exc:
+            self._failure = str(exc)

@@ -1,0 +1,230 @@
+"""Pins, encoder, pitch and the camera as trigger: what is delivered, numbered, counted as lost or as one too many."""
+
+import sys
+import threading
+import types
+from collections import deque
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from edge.camera.base import Frame, Trigger
+from edge.errors import CameraError, ConfigError
+from edge.trigger.frames import FrameTrigger, PartDetector
+from edge.trigger.gpio import GpioSettings, GpioTrigger
+from edge.trigger.pitch import PitchTrigger
+from edge.wire.trigger import TRIGGER_SCHEMA, LineTrigger
+
+
+class FakeRequest:
+    """The part of gpiod.LineRequest this adapter uses, with the same names and arguments."""
+
+    def __init__(self, stop):
+        self.events = deque()
+        self.b_active = False
+        self.released = 0
+        self._stop = stop
+
+    def wait_edge_events(self, timeout=None):
+        if not self.events:
+            self._stop.set()
+        return bool(self.events)
+
+    def read_edge_events(self, max_events=None):
+        batch, self.events = list(self.events), deque()
+        return batch
+
+    def get_value(self, line):
+        from gpiod.line import Value
+
+        return Value.ACTIVE if self.b_active else Value.INACTIVE
+
+    def release(self):
+        self.released += 1
+
+    def edge(self, n, us=0):
+        self.events.append(SimpleNamespace(timestamp_ns=us * 1000, line_seqno=n, line_offset=5))
+
+
+@pytest.fixture
+def gpio(monkeypatch):
+    """gpiod as documented, without a chip behind it."""
+    stop = threading.Event()
+    request = FakeRequest(stop)
+    asked = []
+    line = types.ModuleType("gpiod.line")
+    line.Direction = SimpleNamespace(INPUT="input")
+    line.Edge = SimpleNamespace(RISING="rising", FALLING="falling")
+    line.Value = SimpleNamespace(ACTIVE=1, INACTIVE=0)
+    module = types.ModuleType("gpiod")
+    module.line = line
+    module.LineSettings = lambda **given: given
+
+    def request_lines(path, consumer=None, config=None, event_buffer_size=None):
+        if path == "/dev/none":
+            raise FileNotFoundError(2, "No such file or directory")
+        asked.append((path, consumer, config, event_buffer_size))
+        return request
+
+    module.request_lines = request_lines
+    monkeypatch.setitem(sys.modules, "gpiod", module)
+    monkeypatch.setitem(sys.modules, "gpiod.line", line)
+    return SimpleNamespace(request=request, stop=stop, asked=asked)
+
+
+def delivered(trigger, gpio):
+    found = []
+    trigger.run(gpio.stop, found.append)
+    return found
+
+
+def test_each_edge_is_a_part_with_the_kernels_stamp(gpio):
+    trigger = GpioTrigger(GpioSettings("/dev/gpiochip0", 5, edge="falling", debounce_us=2000))
+    trigger.open()
+    for n, us in ((1, 100), (2, 40_100)):
+        gpio.request.edge(n, us)
+    assert [(one.count, one.mono_us) for one in delivered(trigger, gpio)] == [(1, 100), (2, 40_100)]
+    ((path, consumer, config, _),) = gpio.asked
+    assert (path, consumer) == ("/dev/gpiochip0", "onbelt")
+    assert config[5]["edge_detection"] == "falling"
+    assert config[5]["debounce_period"].total_seconds() == 0.002
+    trigger.close()
+    trigger.close()
+    assert gpio.request.released == 1
+
+
+def test_edges_lost_in_the_kernels_buffer_are_numbers_without_a_trigger(gpio):
+    trigger = GpioTrigger(GpioSettings("/dev/gpiochip0", 5))
+    trigger.open()
+    for n in (1, 2, 5):
+        gpio.request.edge(n, n)
+    assert [one.count for one in delivered(trigger, gpio)] == [1, 2, 5]
+    assert trigger.refused == 2
+
+
+def test_encoder_counts_make_parts_and_run_back_without_making_any(gpio):
+    trigger = GpioTrigger(GpioSettings("/dev/gpiochip0", 5, line_b=6, pitch_counts=10))
+    trigger.open()
+    n = 0
+    found = []
+    for steps, back in ((25, False), (8, True), (14, False)):
+        gpio.request.b_active = back
+        gpio.stop.clear()
+        for _ in range(steps):
+            n += 1
+            gpio.request.edge(n, n)
+        found += delivered(trigger, gpio)
+    assert [(one.count, one.enc) for one in found] == [(1, 10), (2, 20), (3, 30)]
+    assert trigger.encoder == 31
+    assert 6 in gpio.asked[0][2]
+
+
+def test_a_chip_that_is_not_there_is_said_with_its_key(gpio):
+    with pytest.raises(ConfigError, match=r"trigger\.chip: /dev/none line 5 cannot be taken"):
+        GpioTrigger(GpioSettings("/dev/none", 5)).open()
+
+
+def test_without_gpiod_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gpiod", None)
+    with pytest.raises(ConfigError, match=r"onbelt\[gpio\]"):
+        GpioTrigger(GpioSettings("/dev/gpiochip0", 5)).open()
+
+
+class Given:
+    """A source with these stamps."""
+
+    name, refused = "given", 0
+
+    def __init__(self, *stamps_us):
+        self._stamps = stamps_us
+
+    def open(self):
+        return
+
+    def run(self, stop, deliver):
+        for n, us in enumerate(self._stamps, 1):
+            deliver(LineTrigger(TRIGGER_SCHEMA, n, us))
+
+    def close(self):
+        return
+
+
+def test_a_trigger_too_soon_after_a_part_is_none_and_is_counted():
+    found = []
+    trigger = PitchTrigger(Given(0, 500, 30_000, 49_999, 60_000), min_pitch_ms=20.0)
+    trigger.run(threading.Event(), found.append)
+    assert [one.mono_us for one in found] == [0, 30_000, 60_000]
+    assert trigger.extra == trigger.refused == 2
+
+
+class Reel:
+    """A camera that gives these frames and then none."""
+
+    name = "reel"
+
+    def __init__(self, frames, stop):
+        self._frames = deque(frames)
+        self._stop = stop
+        self.starts = 0
+
+    def start(self):
+        self.starts += 1
+
+    def grab(self, trigger, timeout_s):
+        if not self._frames:
+            self._stop.set()
+            raise CameraError("reel: no frame within 250 ms")
+        return self._frames.popleft()
+
+    def interrupt(self):
+        return
+
+    def close(self):
+        return
+
+
+def frame(number, value=90):
+    pixels = np.full((64, 64, 3), 40, np.uint8)
+    pixels[16:48, 16:48] = value
+    return Frame(pixels, number, number * 1_000_000, number * 1_000_000 + 10)
+
+
+def run(frames, detector=None):
+    stop = threading.Event()
+    trigger = FrameTrigger(Reel(frames, stop), detector)
+    trigger.start()
+    found = []
+    trigger.run(stop, found.append)
+    return trigger, found
+
+
+def test_every_frame_of_a_triggered_camera_is_a_part_and_a_lost_frame_a_lost_part():
+    trigger, found = run([frame(1), frame(2), frame(4)])
+    assert [one.count for one in found] == [1, 2, 4]
+    assert trigger.grab(Trigger(4, 0), 0.0).frame_id == 4
+    with pytest.raises(CameraError, match="part 4 has given way"):
+        trigger.grab(Trigger(4, 0), 0.0)
+
+
+def test_frames_nobody_grabs_give_way():
+    trigger, found = run([frame(n) for n in range(1, 8)])
+    assert len(found) == 7
+    assert trigger.refused == 3
+    with pytest.raises(CameraError, match="given way to newer ones"):
+        trigger.grab(Trigger(1, 0), 0.0)
+
+
+def test_a_part_is_one_stretch_of_frames_that_differ_and_its_best_frame_is_taken():
+    empty = [frame(n, 40) for n in range(1, 4)]
+    parts = [frame(4, 60), frame(5, 200), frame(6, 60), frame(7, 40), frame(8, 40), frame(9, 90), frame(10, 40)]
+    trigger, found = run(empty + parts, PartDetector(12.0))
+    assert [one.count for one in found] == [1, 2]
+    assert trigger.grab(Trigger(1, 0), 0.0).frame_id == 5
+    assert trigger.grab(Trigger(2, 0), 0.0).frame_id == 9
+
+
+def test_dirt_that_comes_slowly_becomes_the_belt():
+    creeping = [frame(n, 40 + n // 4) for n in range(1, 200)]
+    _, found = run(creeping, PartDetector(12.0))
+    assert found == []
