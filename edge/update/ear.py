@@ -78,7 +78,7 @@ class Ear:
     def watch(self, model: Model, settings: GuardSettings, stop: threading.Event) -> Watched | None:
         """Watch a model that was just switched to until it is decided; None when told to stop first."""
         with self._lock:
-            guard = Guard(model.ref, settings, self._usual.shares(), self._promise, self._clock.monotonic_ns())
+            guard = Guard(model.ref, settings, self._usual.shares(model.ref), self._promise, self._clock.monotonic_ns())
             if self._state is not None and self.connection.connected:
                 guard.on_state(self._state, self._clock.monotonic_ns())
             self._guard = guard
@@ -122,7 +122,9 @@ class Ear:
             elif names.name_in(topics.VERDICT, message.topic):
                 verdict = decode_verdict(message.payload)
                 with self._lock:
-                    (self._guard.on_verdict if self._guard is not None else self._usual.add)(verdict)
+                    self._usual.add(verdict)
+                    if self._guard is not None:
+                        self._guard.on_verdict(verdict)
         except ContractError as exc:
             self._refused += 1
             logger.log(logging.WARNING if self._refused == 1 else logging.DEBUG, "%s refused: %s", message.topic[:160], exc)

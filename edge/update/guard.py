@@ -23,6 +23,7 @@ from edge.wire.verdict import Verdict
 
 NS_PER_S = 1_000_000_000
 USUAL_PARTS = 2000
+USUAL_MODELS = 3  # the running one, the one on trial, the one before
 RARE = 0.005  # share of invalid or late parts every line may have
 
 
@@ -54,23 +55,30 @@ class Shares:
 
 
 class Usual:
-    """What verdicts were like lately, by one model."""
+    """What verdicts were like lately, by each of the last models.
+
+    It hears the parts a guard watches as well: what was seen of a model on trial is what is known of it once it is committed,
+    and a trial that failed must not take away what was known of the model that comes back.
+    """
 
     def __init__(self) -> None:
-        self._model = ""
-        self._last: deque[tuple[bool, bool, bool]] = deque(maxlen=USUAL_PARTS)
+        self._models: dict[str, deque[tuple[bool, bool, bool]]] = {}  # the one heard last stands last
 
     def add(self, verdict: Verdict) -> None:
-        """Take a verdict; another model's begin a new count."""
-        if verdict.ctx.model != self._model:
-            self._model = verdict.ctx.model
-            self._last.clear()
-        self._last.append(kinds(verdict))
+        """Take a verdict."""
+        parts = self._models.pop(verdict.ctx.model, None)
+        if parts is None:
+            parts = deque(maxlen=USUAL_PARTS)
+            if len(self._models) == USUAL_MODELS:
+                del self._models[next(iter(self._models))]
+        self._models[verdict.ctx.model] = parts
+        parts.append(kinds(verdict))
 
-    def shares(self) -> "Shares":
-        """What was usual."""
-        counts = [sum(one[kind] for one in self._last) for kind in range(3)]
-        return Shares(counts[0], counts[1], counts[2], len(self._last))
+    def shares(self, new: str = "") -> "Shares":
+        """What was usual with the model heard last; `new`, the one on trial, does not count."""
+        parts = next((parts for model, parts in reversed(self._models.items()) if model != new), ())
+        counts = [sum(one[kind] for one in parts) for kind in range(3)]
+        return Shares(counts[0], counts[1], counts[2], len(parts))
 
 
 class Guard:

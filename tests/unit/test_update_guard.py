@@ -152,6 +152,12 @@ def test_usual_begins_anew_with_another_model():
         usual.add(part(number, "reject"))
     usual.add(part(11, model=OTHER_MODEL))
     assert usual.shares() == Shares(0, 0, 0, 1)
+    assert usual.shares(OTHER_MODEL) == Shares(10, 0, 0, 10)  # the one on trial is not what was usual
+    usual.add(part(12))
+    assert usual.shares() == Shares(10, 0, 0, 11)  # it is back, and what was known of it, too
+    for number in range(13, 20):
+        usual.add(part(number, model=f"{number}{OTHER_MODEL[2:]}"))
+    assert len(usual._models) == 3
 
 
 @pytest.mark.parametrize(
