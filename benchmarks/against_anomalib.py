@@ -90,7 +90,7 @@ def agree(detector: Detector, other: torch.nn.Module, frames: np.ndarray[Any, np
                 torch.nn.functional.pad(m[None, None], (4, 4, 4, 4), value=rim)
                 for m, rim in zip((map_st, map_ae), rims, strict=True)
             ]
-            mine = torch.nn.functional.interpolate(0.5 * sum(padded), (SIZE, SIZE), mode="bilinear").max()
+            mine = torch.nn.functional.interpolate(0.5 * (padded[0] + padded[1]), (SIZE, SIZE), mode="bilinear").max()
             theirs = other(x)[0].max()
         worst = max(worst, float(abs(mine - theirs) / abs(theirs)))
     if worst > 1e-3:

@@ -105,14 +105,18 @@ def export_run(
     passes = passes_of(run.detector)
     float_graph = passes.float_graph()
     damaged = damaged_frames(held_out, CERTIFICATE_DAMAGED, seed=2)
+    quantizer = None
     if request.precision == "int8":
-        witnesses = gather(float_graph, size, held_out, damaged, damaged_frames(train, NEAR_FROM, seed=3), promise)
         good = train[:: max(1, len(train) // RANGE_PICTURES)][:RANGE_PICTURES]
         shown = np.concatenate([good, damaged_frames(good, RANGE_PICTURES, seed=1)])
         logger.info("measuring activations on %d good and damaged pictures", len(shown))
-        judged = find_equal(passes.quantizer(shown, request.weight_levels), size, witnesses)
+        quantizer = passes.quantizer(shown, request.weight_levels)
+    more = damaged_frames(train, NEAR_FROM if quantizer is not None and quantizer.macs else 0, seed=3)
+    witnesses = gather(float_graph, size, held_out, damaged, more, promise)
+    if quantizer is None:
+        judged = judge(float_graph, request.precision, size, witnesses)
     else:
-        judged = judge(float_graph, request.precision, size, gather(float_graph, size, held_out, damaged, damaged[:0], promise))
+        judged = find_equal(quantizer, size, witnesses)
     limit, shipped = judged.limit, judged.model
     held_scores, damaged_scores = judged.good, judged.damaged
     with build_engine(shipped, size, request.precision, "openvino") as engine:

@@ -80,8 +80,8 @@ def run(args: argparse.Namespace) -> int:
     for stage, times in found.stages.items():
         print(f"{stage:18}{times.p50:10.3f}{times.p99:10.3f}{times.p999:10.3f}{times.p99 / times.p50:10.2f}")
     if found.after_pause_ms is not None:
-        times = found.after_pause_ms / found.stages["frame_to_verdict"].p50
-        print(f"first frame after {args.pause} s: {found.after_pause_ms:.3f} ms, {times:.2f} times the median")
+        ratio = found.after_pause_ms / found.stages["frame_to_verdict"].p50
+        print(f"first frame after {args.pause} s: {found.after_pause_ms:.3f} ms, {ratio:.2f} times the median")
     print(f"memory grown by {found.grown_kib} KiB")
     return 0
 

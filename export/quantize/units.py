@@ -28,10 +28,9 @@ from export.quantize.scheme import HIGHEST, LOWEST
 EVENNESS = 0.5
 """0: one factor for a whole map. 1: every channel fills its integers.
 
-Measured on the vials' 36 pictures nearest the limit, st.difference twofold, deviation of the score in units of the limit
-(root mean square, median, largest): 0.5 gives .022, .015, .060; 0.75 gives .022, .011, .084; 1 gives .032, .007, .157. The
-more even the finer the usual picture, and the further off the one that excites a quiet channel as no picture did while ranges
-were measured."""
+Measured on the vials' 36 pictures nearest the limit, st.difference twofold, deviation of the score in units of the limit (root
+mean square, median, largest): 0.5 gives .022, .015, .060; 0.75 gives .022, .011, .084; 1 gives .032, .007, .157. The more even
+the finer the usual picture, and the further off the one that excites a quiet channel as none did while ranges were measured."""
 
 QUIETEST = 1e-3
 """Of the largest channel's reach: a channel below it counts as this loud, since a dead one has no reach to be scaled by."""

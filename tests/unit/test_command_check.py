@@ -223,7 +223,18 @@ def test_bench_in_text(shop, capsys):
     assert bench(shop, "--width", "128", "--height", "96") == 0
     text = capsys.readouterr().out
     assert "6 frames of 128x96" in text
-    assert [line.split()[0] for line in text.splitlines()[1:]] == ["ms", "fit", "infer", "judge", "frame_to_verdict"]
+    stages = ["ms", "fit", "infer", "judge", "frame_to_verdict"]
+    assert [line.split()[0] for line in text.splitlines()[1:]] == [*stages, "memory"]
+
+
+def test_bench_times_the_first_frame_after_a_pause_and_what_memory_grows_by(shop, capsys):
+    assert bench(shop, "--width", "128", "--height", "96", "--pause", "1", "--json") == 0
+    found = report(capsys)
+    assert found["pause_s"] == 1
+    assert found["after_pause_ms"] > 0
+    assert found["grown_kib"] < 1024
+    assert bench(shop, "--width", "128", "--height", "96", "--pause", "1") == 0
+    assert "first frame after 1 s: " in capsys.readouterr().out
 
 
 def test_bench_refuses_a_frame_too_small_to_judge(shop, capsys):
