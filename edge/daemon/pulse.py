@@ -25,6 +25,7 @@ from edge.daemon.phase import Phase, Station
 from edge.daemon.publish import Publisher
 from edge.daemon.watch import Watch
 from edge.mqtt.link import Link
+from edge.mqtt.local import LocalGate
 from edge.page.live import LiveView
 from edge.wire import station as wire
 from edge.wire import topics
@@ -48,6 +49,7 @@ class Pulse:
         capture, inference, publisher, backfill: the stages. watch: looks at their counters.
         announcer: told of the camera. notifier: the supervisor. clock: this machine's.
         clock_source: "auto" or "ptp". journal: whose disk is reported. view: the page, or None.
+        local: the gate on this box, or None.
     """
 
     def __init__(
@@ -73,10 +75,12 @@ class Pulse:
         clock_source: str,
         journal: Path,
         view: LiveView | None = None,
+        local: LocalGate | None = None,
     ) -> None:
         self._who = who
         self._names = names
         self._view = view
+        self._local = local
         self._oee = Oee(station)
         self._topic = names.topic(topics.BEAT)
         self._health_topic = names.topic(topics.HEALTH)
@@ -161,6 +165,8 @@ class Pulse:
         self._slack_p999_ms = slack[0] if slack else None
         self._watch_clock()
         self._watch.look()
+        if self._local is not None:
+            self._local.refresh()
         self._oee.look(self._figures.verdicts(), now_ns)
         if self._view is not None:
             total = self._oee.total

@@ -57,6 +57,11 @@ class Link:
         self.dropped = 0
 
     @property
+    def channels(self) -> dict[str, Channel]:
+        """What is listened to, by topic."""
+        return self._channels
+
+    @property
     def reconnects(self) -> int:
         """How often the broker has accepted this gate."""
         return self._connection.reconnects

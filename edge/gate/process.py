@@ -10,6 +10,7 @@ import logging
 import select
 import socket
 import threading
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -36,6 +37,7 @@ from edge.gate.pins import Pins
 from edge.gate.rules import Gate
 from edge.gate.settings import NS_PER_MS
 from edge.gate.wiring import Wiring
+from edge.mqtt.local import LocalEar
 from edge.mqtt.settings import Broker
 from edge.wire import topics as channels
 from edge.wire.station import ACK, ALARM, ALARM_SCHEMA, BEAT, BIRTH, STATE, STATUS, Alarm
@@ -85,6 +87,7 @@ class GateProcess:
         self._wake_out.setblocking(False)
         self._wiring = _wires(config, clock)
         self._link = Link(broker, self._topics, config.station.gate, clock, self._wake)
+        self._ear = LocalEar(Path(config.line.socket), self._link.channels) if config.line.socket else None
 
     def run(self, stop: threading.Event) -> None:
         """Decide parts until told to stop; then the watchdog stands still and the line ejects everything."""
@@ -101,6 +104,8 @@ class GateProcess:
         poll = select.poll()
         poll.register(self._wiring.fileno(), select.POLLIN)
         poll.register(self._wake_out.fileno(), select.POLLIN)
+        if self._ear is not None:
+            poll.register(self._ear.fileno(), select.POLLIN)
         while not stop.is_set():
             poll.poll(self._patience_ms())
             begin_ns = self._clock.monotonic_ns()
@@ -128,6 +133,9 @@ class GateProcess:
             except BlockingIOError:
                 break
         messages = self._link.messages()
+        if self._ear is not None:
+            now_ns = self._clock.monotonic_ns()
+            messages += [Received(now_ns, self._link.channels[topic], payload) for topic, payload in self._ear.messages()]
         for trigger in self._wiring.triggers():
             actions += self._gate.trigger(trigger, self._clock.monotonic_ns())
         for message in messages:
@@ -150,6 +158,8 @@ class GateProcess:
         self._link.close()
         self._wiring.close()
         self._notifier.close()
+        if self._ear is not None:
+            self._ear.close()
         self._wake_in.close()
         self._wake_out.close()
 
