@@ -90,6 +90,10 @@ class Link:
         """Publish the newest value of a retained topic, now and after every connect; an empty payload clears it."""
         self._connection.keep(topic, payload)
 
+    def renew(self, why: str) -> None:
+        """Give up the connection, if there is one, and make another: what the broker holds back for this one is of no use."""
+        self._connection.renew(why)
+
     def close(self) -> None:
         """Send what waits for at most a second, then disconnect."""
         self._flush()

@@ -47,6 +47,7 @@ logger = logging.getLogger(__name__)
 
 LINE_LENGTH = 240  # longest text in an alarm
 WHY_LENGTH = 96
+RENEW_NS = 6_000_000_000  # longer than a connection must last to count as a good one
 
 
 def _wires(config: GateConfig, clock: Clock) -> Wiring | Pins:
@@ -76,6 +77,7 @@ class GateProcess:
         self._mac_key = mac_key
         self._notifier = notifier or Notifier("", 0)
         self._told_ns = 0
+        self._renewed_ns = clock.monotonic_ns()
         self._topics = config.topics()
         self._gate = Gate(config.settings())
         self._boot = new_boot(clock.utc_us())
@@ -212,7 +214,19 @@ class GateProcess:
         elif isinstance(action, Disarmed):
             logger.warning("disarmed, every part is rejected: %s", "; ".join(action.reasons))
         elif isinstance(action, LineStop):
+            if action.on:
+                self._hear_anew()
             logger.warning("line stop %s: %s", "requested" if action.on else "taken back", action.why)
+
+    def _hear_anew(self) -> None:
+        """No verdicts may mean a connection on which confirmations were lost.
+
+        The broker then holds back everything of QoS 1 until it ends (mosquitto after 20 messages), while beats still come.
+        """
+        now_ns = self._clock.monotonic_ns()
+        if now_ns - self._renewed_ns >= RENEW_NS:
+            self._renewed_ns = now_ns
+            self._link.renew("no verdicts come on it")
 
     def _alarm(self, action: RaiseAlarm) -> None:
         alarm = Alarm(
