@@ -2,7 +2,7 @@
 
 A camera's own thread puts every frame in as it comes; `take` waits for the first one begun no earlier than a trigger allows and
 skips older ones. Older frames give way to newer ones, and both kinds are counted: nothing is lost silently. In a stream whose
-period is known, two periods without a frame are a stall, said at once rather than at the part's deadline.
+period is known, nearly two periods without a frame are a stall, said at once rather than at the part's deadline.
 """
 
 import threading
@@ -13,8 +13,8 @@ from edge.camera.base import Frame
 from edge.errors import CameraError
 
 KEPT = 4  # frames waiting for their trigger; older ones give way
-STALL_PERIODS = 2.0
-STALL_GRACE_NS = 20_000_000  # what a loaded machine adds between two looks into the driver
+STALL_PERIODS = 1.75  # said before two periods are over; a camera at a fixed rate keeps it within a few per cent
+LOOKS = 8  # per period
 FIRST_FRAME_NS = 1_000_000_000  # a camera may take so long to begin its stream
 
 
@@ -99,7 +99,7 @@ class FrameStream:
                 self._expect_life(name, now_ns)
                 if now_ns >= until_ns:
                     raise CameraError(f"{name}: no frame within {timeout_s * 1000:.0f} ms")
-                self._ready.wait(min(until_ns - now_ns, self._period_ns // 2 or 50_000_000) / 1e9)
+                self._ready.wait(min(until_ns - now_ns, self._period_ns // LOOKS or 50_000_000) / 1e9)
 
     def _oldest(self, not_before_ns: int) -> Frame | None:
         while self._frames:
@@ -112,7 +112,7 @@ class FrameStream:
 
     def _expect_life(self, name: str, now_ns: int) -> None:
         silent_ns = now_ns - self._last_ns
-        if self._period_ns and silent_ns > STALL_PERIODS * self._period_ns + STALL_GRACE_NS:
+        if self._period_ns and silent_ns > STALL_PERIODS * self._period_ns:
             raise CameraError(
                 f"{name}: no frame for {silent_ns / 1e6:.0f} ms, expected one every {self._period_ns / 1e6:.0f} ms; "
                 "check cable, power and network"

@@ -201,6 +201,9 @@ class Bridge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Other systems that listen to the broker."""
 
     home_assistant: Annotated[bool, Doc(description="publish Home Assistant's discovery, so that it shows the station")] = False
+    gate_socket: Annotated[
+        str, Doc(description="socket of a gate on this box (its line.socket): it hears verdicts without a broker; empty: none")
+    ] = ""
 
 
 class StationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -34,6 +34,7 @@ _PATHS = (
     "mqtt.cert",
     "mqtt.key",
     "seal.mac_key",
+    "bridge.gate_socket",
 )
 
 

@@ -45,6 +45,7 @@ from edge.errors import JournalError
 from edge.journal.store import Journal
 from edge.limits.audit import record_in_force
 from edge.mqtt.connection import Connection
+from edge.mqtt.local import LocalGate
 from edge.page.live import LiveView
 from edge.page.server import PageServer
 from edge.trigger.base import TriggerSource
@@ -151,7 +152,12 @@ class Daemon:
         self.inference.on_swap = self._on_swap
         self.models = ModelWatch(config, self._bundle, who, self.station, clock, self.inference.offer)
         name = f"onbelt-{config.station.line}-{config.station.station}"
-        self.line = Connection(self._broker, f"{name}-v", on_change=self._on_line)
+        socket_path, gate = config.bridge.gate_socket, config.station.gate
+        retained = [names.topic(channel) for channel in (topics.BIRTH, topics.STATE, topics.STATUS)]
+        heard = {*retained, names.topic(topics.BEAT), names.topic(topics.VERDICT, gate)}
+        self._local = local = LocalGate(Path(socket_path), retained) if socket_path else None
+        mirror = None if local is None else lambda topic, payload: local.send(topic, payload) if topic in heard else None
+        self.line = Connection(self._broker, f"{name}-v", on_change=self._on_line, mirror=mirror)
         self.rest = Connection(
             self._broker,
             f"{name}-r",
@@ -160,6 +166,7 @@ class Daemon:
             on_message=lambda message: self.inbox.take(message),
             on_change=self._on_rest,
             queue=TELEMETRY_QUEUE,
+            mirror=mirror,
         )
         self.announcer = Announcer(
             self.rest, names, who, self._bundle, config, self.facts, self.station, self.ledger, clock, self.view
@@ -233,6 +240,7 @@ class Daemon:
             self.recorder,
             self.tap,
             self.masters,
+            self._local,
         )
         self.station.listen(self.escape.on_change)
         self.backfill = Backfill(
@@ -268,6 +276,7 @@ class Daemon:
             shifts=self.shifts,
             masters=self.masters,
             view=self.view,
+            local=self._local,
         )
         self.station.listen(self.announcer.on_change)
         self.station.listen(self._on_station)
@@ -374,6 +383,8 @@ class Daemon:
         if self._journal is not None and not any(thread.name == "publisher" and thread.is_alive() for thread in self._ending):
             self._journal.close()
         self._notifier.close()
+        if self._local is not None:
+            self._local.close()
 
     def _join(self, threads: list[threading.Thread], timeout_s: float) -> None:
         until_ns = self._clock.monotonic_ns() + round(timeout_s * 1e9)

@@ -30,6 +30,7 @@ from edge.daemon.tap import Tap
 from edge.errors import ContractError, JournalError
 from edge.journal.store import Entry, Journal
 from edge.mqtt.link import Delivering, Link
+from edge.mqtt.local import LocalGate
 from edge.page.live import LiveView, PartView
 from edge.wire.verdict import Verdict, encode_verdict, payload_hash
 
@@ -68,6 +69,7 @@ class Publisher:
         recorder: keeps evidence, or None.
         tap: hands judged parts to a model in the shadow, or None.
         masters: told of master parts, which count for nothing else, or None.
+        local: the gate on this box, or None.
 
     Attributes:
         clock_state: the wall clock's state, renewed by the pulse.
@@ -92,6 +94,7 @@ class Publisher:
         recorder: Recorder | None = None,
         tap: Tap | None = None,
         masters: MasterWatch | None = None,
+        local: LocalGate | None = None,
     ) -> None:
         self.progress = Progress("journal", 5000.0, clock)
         self.clock_state = ClockState("free", None, None)
@@ -111,6 +114,7 @@ class Publisher:
         self.masters = masters
         self._recorder = recorder
         self._tap = tap
+        self._local = local
         self._expiry_s = math.ceil(who.valid_ms / 1000) + 1
         self._stall_ns = round(max(STALL_MS, who.valid_ms) * NS_PER_MS)
         self._live: deque[_Live] = deque()
@@ -226,6 +230,8 @@ class Publisher:
         if slack_ms > 0 and not self._stalled(now_ns):
             delivery = self._line.publish(self._topic, one.payload, qos=1, expiry_s=self._expiry_s)
         if delivery is None:
+            if slack_ms > 0 and self._local is not None:
+                self._local.send(self._topic, one.payload)  # a broker that stalls is no reason for a gate on this box to wait
             self._figures.late += 1
         elif one.n:
             self._live.append(_Live(delivery, one.n, now_ns))

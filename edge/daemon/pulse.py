@@ -27,6 +27,7 @@ from edge.daemon.phase import Phase, Station
 from edge.daemon.publish import Publisher
 from edge.daemon.watch import Watch
 from edge.mqtt.link import Link
+from edge.mqtt.local import LocalGate
 from edge.page.live import LiveView
 from edge.wire import station as wire
 from edge.wire import topics
@@ -51,6 +52,7 @@ class Pulse:
         announcer: told of the camera. notifier: the supervisor. clock: this machine's.
         clock_source: "auto" or "ptp". journal: whose disk is reported. escape: told when the wall clock is set.
         shifts: when the self-check runs anew. masters: parts that must come by then, or None. view: the page, or None.
+        local: the gate on this box, or None.
     """
 
     def __init__(
@@ -79,10 +81,12 @@ class Pulse:
         shifts: ShiftWatch,
         masters: MasterWatch | None,
         view: LiveView | None = None,
+        local: LocalGate | None = None,
     ) -> None:
         self._who = who
         self._names = names
         self._view = view
+        self._local = local
         self._oee = Oee(station)
         self._topic = names.topic(topics.BEAT)
         self._health_topic = names.topic(topics.HEALTH)
@@ -172,6 +176,8 @@ class Pulse:
         self._watch_clock()
         self._prove_again()
         self._watch.look()
+        if self._local is not None:
+            self._local.refresh()
         self._oee.look(self._figures.verdicts(), now_ns)
         if self._view is not None:
             total = self._oee.total

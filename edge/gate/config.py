@@ -103,6 +103,7 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     debounce_us: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 1000
     open_ms: Annotated[float, msgspec.Meta(gt=0.0, le=10_000.0)] = 60.0
     forward: str = ""
+    socket: str = ""
 
 
 class GateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

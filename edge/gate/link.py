@@ -57,6 +57,11 @@ class Link:
         self.dropped = 0
 
     @property
+    def channels(self) -> dict[str, Channel]:
+        """What is listened to, by topic."""
+        return self._channels
+
+    @property
     def reconnects(self) -> int:
         """How often the broker has accepted this gate."""
         return self._connection.reconnects
@@ -84,6 +89,10 @@ class Link:
     def keep(self, topic: str, payload: bytes) -> None:
         """Publish the newest value of a retained topic, now and after every connect; an empty payload clears it."""
         self._connection.keep(topic, payload)
+
+    def renew(self, why: str) -> None:
+        """Give up the connection, if there is one, and make another: what the broker holds back for this one is of no use."""
+        self._connection.renew(why)
 
     def close(self) -> None:
         """Send what waits for at most a second, then disconnect."""

@@ -10,6 +10,7 @@ import logging
 import select
 import socket
 import threading
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -36,6 +37,7 @@ from edge.gate.pins import Pins
 from edge.gate.rules import Gate
 from edge.gate.settings import NS_PER_MS
 from edge.gate.wiring import Wiring
+from edge.mqtt.local import LocalEar
 from edge.mqtt.settings import Broker
 from edge.wire import topics as channels
 from edge.wire.station import ACK, ALARM, ALARM_SCHEMA, BEAT, BIRTH, STATE, STATUS, Alarm
@@ -45,6 +47,7 @@ logger = logging.getLogger(__name__)
 
 LINE_LENGTH = 240  # longest text in an alarm
 WHY_LENGTH = 96
+RENEW_NS = 6_000_000_000  # longer than a connection must last to count as a good one
 
 
 def _wires(config: GateConfig, clock: Clock) -> Wiring | Pins:
@@ -74,6 +77,7 @@ class GateProcess:
         self._mac_key = mac_key
         self._notifier = notifier or Notifier("", 0)
         self._told_ns = 0
+        self._renewed_ns = clock.monotonic_ns()
         self._topics = config.topics()
         self._gate = Gate(config.settings())
         self._boot = new_boot(clock.utc_us())
@@ -85,6 +89,7 @@ class GateProcess:
         self._wake_out.setblocking(False)
         self._wiring = _wires(config, clock)
         self._link = Link(broker, self._topics, config.station.gate, clock, self._wake)
+        self._ear = LocalEar(Path(config.line.socket), self._link.channels) if config.line.socket else None
 
     def run(self, stop: threading.Event) -> None:
         """Decide parts until told to stop; then the watchdog stands still and the line ejects everything."""
@@ -101,6 +106,8 @@ class GateProcess:
         poll = select.poll()
         poll.register(self._wiring.fileno(), select.POLLIN)
         poll.register(self._wake_out.fileno(), select.POLLIN)
+        if self._ear is not None:
+            poll.register(self._ear.fileno(), select.POLLIN)
         while not stop.is_set():
             poll.poll(self._patience_ms())
             begin_ns = self._clock.monotonic_ns()
@@ -128,6 +135,9 @@ class GateProcess:
             except BlockingIOError:
                 break
         messages = self._link.messages()
+        if self._ear is not None:
+            now_ns = self._clock.monotonic_ns()
+            messages += [Received(now_ns, self._link.channels[topic], payload) for topic, payload in self._ear.messages()]
         for trigger in self._wiring.triggers():
             actions += self._gate.trigger(trigger, self._clock.monotonic_ns())
         for message in messages:
@@ -150,6 +160,8 @@ class GateProcess:
         self._link.close()
         self._wiring.close()
         self._notifier.close()
+        if self._ear is not None:
+            self._ear.close()
         self._wake_in.close()
         self._wake_out.close()
 
@@ -202,7 +214,19 @@ class GateProcess:
         elif isinstance(action, Disarmed):
             logger.warning("disarmed, every part is rejected: %s", "; ".join(action.reasons))
         elif isinstance(action, LineStop):
+            if action.on:
+                self._hear_anew()
             logger.warning("line stop %s: %s", "requested" if action.on else "taken back", action.why)
+
+    def _hear_anew(self) -> None:
+        """No verdicts may mean a connection on which confirmations were lost.
+
+        The broker then holds back everything of QoS 1 until it ends (mosquitto after 20 messages), while beats still come.
+        """
+        now_ns = self._clock.monotonic_ns()
+        if now_ns - self._renewed_ns >= RENEW_NS:
+            self._renewed_ns = now_ns
+            self._link.renew("no verdicts come on it")
 
     def _alarm(self, action: RaiseAlarm) -> None:
         alarm = Alarm(

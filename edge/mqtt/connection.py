@@ -97,6 +97,7 @@ class Connection:
         on_change: called with (connected, why) after each change of either, from the first failed attempt on.
         queue: messages that may wait beyond those in flight; 0 refuses them at once.
         quiet: log nothing of connecting: the caller tells.
+        mirror: given every message before it goes to the broker, and also while there is none.
     """
 
     def __init__(
@@ -110,7 +111,9 @@ class Connection:
         on_change: Callable[[bool, str], None] | None = None,
         queue: int = 0,
         quiet: bool = False,
+        mirror: Callable[[str, bytes], None] | None = None,
     ) -> None:
+        self._mirror = mirror
         self._broker = broker
         self._client_id = client_id
         self._will = will
@@ -175,6 +178,8 @@ class Connection:
         Returns:
             A delivery to ask later, or None: there is no connection, or too much is under way. Then nothing will be sent.
         """
+        if self._mirror is not None:
+            self._mirror(topic, payload)
         client = self._client
         if client is None or not self._connected:
             self.refused += 1
@@ -205,6 +210,8 @@ class Connection:
                 return
             self._kept[topic] = payload
             self._dirty[topic] = None
+        if self._mirror is not None:
+            self._mirror(topic, payload)
         self._publish_kept()
 
     def close(self, flush_s: float = 1.0) -> None:

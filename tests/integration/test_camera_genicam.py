@@ -58,7 +58,10 @@ def test_damaged_frames_are_never_complete_and_never_judged():
         until = time.monotonic() + 20
         while time.monotonic() < until and found.count("incomplete") < 5:
             asked_ns = time.monotonic_ns()
-            frame = take(camera)
+            try:
+                frame = take(camera)
+            except CameraError:  # a machine that does other things makes the camera late
+                continue
             finding = check.look(frame, ticket(1, asked_ns, valid_ms=5000.0))
             found.append(finding.reason if finding else "judged")
             assert frame.complete == (finding is None or finding.reason != "incomplete")
