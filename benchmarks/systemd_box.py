@@ -97,7 +97,7 @@ def page(rows: list[tuple[str, str, str]]) -> str:
 
 
 def exposure(unit: Path) -> str:
-    """systemd's own score of a unit's hardening."""
+    """Systemd's own score of a unit's hardening."""
     done = subprocess.run(
         ["systemd-analyze", "security", "--offline=yes", str(unit)], capture_output=True, text=True, timeout=60, check=False
     )
