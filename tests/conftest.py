@@ -12,10 +12,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 # `tests/support` is test code shared between folders; the tests themselves are no package.
 sys.path.insert(0, str(ROOT))
+
+
+# No example is too slow because the machine is busy: where time matters a test measures it.
+settings.register_profile("onbelt", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("onbelt")
 
 
 def skip_unless(condition: bool, reason: str) -> None:
