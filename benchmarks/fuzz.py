@@ -92,7 +92,7 @@ def _outside(name: str, args: argparse.Namespace) -> dict[str, Any]:
         )
     said = done.stdout + done.stderr
     runs, coverage = _RUNS.search(said), _COVERAGE.findall(said)
-    row = {"target": name, "runs": int(runs[1]) if runs else 0, "branches": int(coverage[-1]) if coverage else 0}
+    row: dict[str, Any] = {"target": name, "runs": int(runs[1]) if runs else 0, "branches": int(coverage[-1]) if coverage else 0}
     row["found"] = "" if done.returncode == 0 and runs and row["branches"] > 1 else said[-3000:]
     return row
 

@@ -268,14 +268,14 @@ def _trusted(site: TufSite, until: str) -> TrustedMetadataSet:
 def _take(site: TufSite, role: str, data: bytes) -> bool:
     """Offer a file to a client as a role; True when it was believed."""
     trusted = _trusted(site, role)
-    take = {
+    take: dict[str, Callable[[bytes], Any]] = {
         ROOT: trusted.update_root,
         TIMESTAMP: trusted.update_timestamp,
         SNAPSHOT: trusted.update_snapshot,
         TARGETS: trusted.update_targets,
-    }[role]
+    }
     try:
-        take(data)
+        take[role](data)
     except tuf.RepositoryError:
         return False
     return True

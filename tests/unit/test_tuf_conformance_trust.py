@@ -1,6 +1,7 @@
 """What the conformance suite of the TUF project asks about keys, delegations, targets; see test_tuf_conformance_metadata.py."""
 
 import json
+from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
@@ -73,7 +74,7 @@ def test_a_signature_that_is_there_twice(site, client):
     assert client.version(SNAPSHOT) == 0
 
 
-KINDS = {
+KINDS: dict[str, Callable[[], CryptoSigner]] = {
     "rsassa-pss-sha256": lambda: CryptoSigner.generate_rsa(size=2048),
     "rsa-pkcs1v15-sha256": lambda: CryptoSigner.generate_rsa(scheme="rsa-pkcs1v15-sha256", size=2048),
     "ecdsa-sha2-nistp256": CryptoSigner.generate_ecdsa,
@@ -199,7 +200,7 @@ def test_rotations_of_other_keys(site, client, case, role):
 # --- delegations ----------------------------------------------------------------------------------------------------------
 
 T = TARGETS
-GRAPHS = {
+GRAPHS: dict[str, tuple[list[tuple[str, ...]], str]] = {
     "one": ([(T, "A")], "A"),
     "two side by side": ([(T, "A"), (T, "B")], "AB"),
     "two levels": ([(T, "A"), (T, "B"), ("B", "C")], "ABC"),

@@ -72,7 +72,7 @@ def test_a_target_sees_a_reader_that_believes_too_much(name, monkeypatch):
     if name == "bundle":
         monkeypatch.setattr(fuzz_targets, "read_bundle", lambda *_: None)
     elif name == "desired":
-        monkeypatch.setattr(fuzz_targets.wire, "open_desired", lambda *_: None)
+        monkeypatch.setattr("edge.wire.update.open_desired", lambda *_: None)
     else:
         monkeypatch.setattr(fuzz_targets, "_take", lambda *_: True)
     data = seeds[0].replace(b'"version":2', b'"version":9').replace(b"plant1", b"plant2")
