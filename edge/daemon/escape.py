@@ -23,7 +23,7 @@ from collections.abc import Callable
 import numpy as np
 
 from edge.clock import Clock
-from edge.daemon.phase import Snapshot, Station
+from edge.daemon.phase import REPEAT_LOG_NS, Snapshot, Station
 from edge.drift.quarantine import EscapeWindow, Quarantine, escapes
 from edge.errors import ContractError
 from edge.gate.messages import QUARANTINE_CODEC, SuspectRange
@@ -68,6 +68,7 @@ class EscapeWatch:
         self._clock_seen = 0  # newest part at the last look at the wall clock
         self._gates: dict[str, list[SuspectRange]] = {}
         self._dropped = 0
+        self._logged_ns: dict[Doubt, int] = {}
         self._parts = 0
         self._seq = np.zeros(REMEMBERED, np.int64)
         self._trig = np.zeros(REMEMBERED, np.int64)
@@ -208,7 +209,12 @@ class EscapeWatch:
             window.known_parts,
             self._clock.utc_us(),
         )
-        logger.error("quarantine: %s: %s", _describe(suspects), suspects.why)
+        # A camera that flickers doubts a part a second: the topic names each, the log the first of a minute.
+        now_ns = self._clock.monotonic_ns()
+        seldom = now_ns - self._logged_ns.get(cause, -REPEAT_LOG_NS) >= REPEAT_LOG_NS
+        if seldom:
+            self._logged_ns[cause] = now_ns
+        logger.log(logging.ERROR if seldom else logging.DEBUG, "quarantine: %s: %s", _describe(suspects), suspects.why)
         self._keep([*self.found, suspects])
 
     def _keep(self, windows: list[Suspects]) -> None:

@@ -163,7 +163,7 @@ def test_what_an_earlier_start_found_stands_until_somebody_empties_the_topic():
     assert box.watch.found == []
 
 
-def test_windows_are_bounded_and_the_notice_says_how_many_are_gone():
+def test_windows_are_bounded_and_the_notice_says_how_many_are_gone(caplog):
     box = Box()
     for seq in range(1, MAX_WINDOWS + 6):
         box.judge(seq, seq)
@@ -171,6 +171,7 @@ def test_windows_are_bounded_and_the_notice_says_how_many_are_gone():
     assert len(box.notice.windows) == MAX_WINDOWS
     assert box.notice.dropped == 5
     assert box.notice.windows[-1].last == MAX_WINDOWS + 5
+    assert len([one for one in caplog.records if one.levelname == "ERROR"]) == 1, "said once a minute, published each time"
 
 
 def test_a_notice_that_contradicts_itself_is_refused():
