@@ -201,7 +201,7 @@ def damaged_frames(frames: NDArray[np.uint8], count: int, seed: int) -> NDArray[
     return painted
 
 
-def _each(frames: Sequence[Frame8], count: int, seed: int) -> Iterator[Damaged]:
+def _each(frames: Sequence[Frame8] | NDArray[np.uint8], count: int, seed: int) -> Iterator[Damaged]:
     if not len(frames):
         raise ValueError("expected at least one good picture to damage, got none")
     rng = np.random.default_rng(seed)
