@@ -11,6 +11,7 @@ Source: GStreamer 1.22 reference; NVIDIA, Accelerated GStreamer, nvarguscamerasr
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -52,7 +53,7 @@ def pipeline_of(wish: StreamWish) -> GstreamerSettings:
     """Write the pipeline. Raises ConfigError: the source is not what this kind needs."""
     if not wish.source:
         raise ConfigError(f'camera.stream.source: expected one for camera.kind = "{wish.kind}", it is empty')
-    text = {"v4l2": _v4l2, "csi": _csi, "rtsp": _rtsp, "video": _video, "gstreamer": lambda one: one.source}[wish.kind](wish)
+    text = _WRITERS[wish.kind](wish) if wish.kind in _WRITERS else wish.source
     secrets = (("source.user-id", wish.user), ("source.user-pw", wish.password)) if wish.kind == "rtsp" and wish.user else ()
     return GstreamerSettings(
         name=f"{wish.kind} {wish.source if wish.kind != 'gstreamer' else wish.source.partition('!')[0].strip()}"[:120],
@@ -131,3 +132,6 @@ def _quoted(text: str) -> str:
 
 def _redacted(address: str) -> str:
     return re.sub(r"//[^/@]*@", "//***@", address)
+
+
+_WRITERS: dict[str, Callable[[StreamWish], str]] = {"v4l2": _v4l2, "csi": _csi, "rtsp": _rtsp, "video": _video}

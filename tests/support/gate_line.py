@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from edge.broker.launch import end_process, free_port
 from edge.demo.line import Line, LineSettings
@@ -35,7 +36,7 @@ class GateUnderTest:
     """`onbelt gate` with a line: start, kill, freeze, stop."""
 
     def __init__(
-        self, folder: Path, broker_port: int, is_good: Callable[[int], bool], station: tuple[str, int], **rules: object
+        self, folder: Path, broker_port: int, is_good: Callable[[int], bool], station: tuple[str, int], **rules: Any
     ) -> None:
         self.listen = free_port(socket.SOCK_DGRAM)
         self.line = Line(

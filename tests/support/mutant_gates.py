@@ -196,7 +196,7 @@ MUTANTS: dict[str, Mutant] = {
 
 @contextlib.contextmanager
 def running_gate(
-    folder: Path, broker_port: int, breaks: Break | None = None, *, gate_ms: float = 2 * GATE_MS, **rules: object
+    folder: Path, broker_port: int, breaks: Break | None = None, *, gate_ms: float = 2 * GATE_MS, **rules: Any
 ) -> Iterator[GateConfig]:
     """The reference gate, or a mutant of it, in a thread: its configuration.
 
