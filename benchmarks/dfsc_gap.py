@@ -54,8 +54,9 @@ def measure(run_path: Path, data: Path, parts: tuple[int, int], held_out: int, b
     """
     import torch
 
-    from training.networks.detector import TEACHER_CHANNELS, Detector, mean_square
+    from training.networks.detector import Detector, mean_square
     from training.networks.normalize import normalize_frames
+    from training.networks.pdn import TEACHER_CHANNELS
     from training.run import load_run
 
     torch.set_num_threads(1)

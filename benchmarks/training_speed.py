@@ -55,7 +55,7 @@ def make_settings(size: int) -> dict[str, tuple[Any, int]]:
     cpu = torch.device("cpu")
 
     def natural(_rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        return frames[int(_rng.integers(0, len(frames)))]
+        return np.asarray(frames[int(_rng.integers(0, len(frames)))], np.uint8)
 
     paper = make_config("dfsc-efficientad-s", size=size, recipe="paper")
     fast = make_config("dfsc-efficientad-s", size=size)

@@ -218,7 +218,7 @@ class GstreamerCamera:
         clock = self._pipeline.get_clock()
         if clock is None or buffer.pts == Gst.CLOCK_TIME_NONE or not self._settings.live:
             return 0
-        age_ns = clock.get_time() - self._pipeline.get_base_time() - buffer.pts
+        age_ns: int = clock.get_time() - self._pipeline.get_base_time() - buffer.pts
         return min(max(0, age_ns), 10 * 10**9)  # a stamp of an hour ago is no stamp
 
 

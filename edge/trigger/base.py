@@ -10,14 +10,17 @@ Deliver = Callable[[LineTrigger], object]
 
 
 class TriggerSource(Protocol):
-    """Says when a part stands before the camera.
+    """Says when a part stands before the camera."""
 
-    Attributes:
-        name: for people. refused: messages that were no triggers.
-    """
+    @property
+    def name(self) -> str:
+        """For people."""
+        ...
 
-    name: str
-    refused: int
+    @property
+    def refused(self) -> int:
+        """Messages that were no triggers."""
+        ...
 
     def open(self) -> None:
         """Take the port or device. Raises ConfigError."""

@@ -86,6 +86,7 @@ def test_distillation_learns_and_says_where_from(small, tmp_path):
     teacher, stored = load_teacher(out)
     assert stored == info
     assert (info.images, info.steps, info.complete, info.backbone) == (4, 40, True, "small")
+    assert info.held_out_loss is not None
     assert info.held_out_loss < 0.9
     assert teacher(torch.zeros(1, 3, 64, 64)).shape == (1, 384, 8, 8)
     assert not any(p.requires_grad for p in teacher.parameters())

@@ -5,6 +5,7 @@ import sys
 import types
 from collections import deque
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ class FakeRequest:
     fd = 0
 
     def __init__(self):
-        self.events = deque()
+        self.events: deque[Any] = deque()
         self.levels = {}
         self.log = []
         self.released = False
@@ -48,11 +49,11 @@ class FakeRequest:
 def chip(monkeypatch):
     request = FakeRequest()
     asked = {}
-    line = types.ModuleType("gpiod.line")
+    line: Any = types.ModuleType("gpiod.line")
     line.Direction = SimpleNamespace(INPUT="input", OUTPUT="output")
     line.Edge = SimpleNamespace(RISING="rising", FALLING="falling")
     line.Value = SimpleNamespace(ACTIVE=1, INACTIVE=0)
-    module = types.ModuleType("gpiod")
+    module: Any = types.ModuleType("gpiod")
     module.line = line
     module.LineSettings = lambda **given: given
 

@@ -73,10 +73,12 @@ def test_what_does_not_fit_or_finds_nobody_is_printed(journal, capsys):
 
 
 def test_it_is_used_only_where_the_stream_is_the_journals(monkeypatch):
-    state = os.fstat(sys.__stderr__.fileno())
+    stream = sys.__stderr__
+    assert stream is not None
+    state = os.fstat(stream.fileno())
     monkeypatch.setenv("JOURNAL_STREAM", f"{state.st_dev}:{state.st_ino}")
-    assert journald.connected(sys.__stderr__)
+    assert journald.connected(stream)
     monkeypatch.setenv("JOURNAL_STREAM", "1:2")
-    assert not journald.connected(sys.__stderr__)
+    assert not journald.connected(stream)
     monkeypatch.delenv("JOURNAL_STREAM")
-    assert not journald.connected(sys.__stderr__)
+    assert not journald.connected(stream)

