@@ -20,7 +20,7 @@ FORBIDDEN = (
     "calibration",
 )
 # Adapters import their vendor's module at the top, so they are imported only where that module exists.
-VENDOR_ADAPTERS = ("edge.broker", "edge.camera.genicam", "edge.camera.gstreamer")
+VENDOR_ADAPTERS = ("edge.broker", "edge.camera.genicam", "edge.camera.gstreamer", "edge.camera.picamera2")
 
 
 def modules_of_edge():
