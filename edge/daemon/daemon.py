@@ -92,7 +92,7 @@ class Daemon:
         link = Path(config.model.bundle)
         self.tap = Tap(link.parent) if link.is_symlink() else None
         self.ledger = Ledger()
-        self.slack = SlackWatch(self.station)
+        self.slack = SlackWatch(self.station, clock)
         self.done = threading.Event()
         self.crashed = ""
         self.left_behind: list[str] = []

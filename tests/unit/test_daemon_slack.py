@@ -3,7 +3,7 @@
 import random
 
 from edge.daemon.phase import Station
-from edge.daemon.slack import CONDITION, SlackWatch
+from edge.daemon.slack import CONDITION, PAUSE_NS, SlackWatch
 from tests.support.station import HandClock
 
 
@@ -13,7 +13,7 @@ def conditions(station):
 
 def test_a_way_that_grows_slower_disarms_before_the_first_late_part():
     dice, station = random.Random(1), Station(HandClock())
-    watch = SlackWatch(station)
+    watch = SlackWatch(station, HandClock())
     for part in range(2000):
         slack = 150.0 - 0.1 * part + dice.gauss(0.0, 8.0)
         watch.acked(slack)
@@ -26,7 +26,7 @@ def test_a_way_that_grows_slower_disarms_before_the_first_late_part():
 
 def test_a_steady_way_never_disarms():
     dice, station = random.Random(2), Station(HandClock())
-    watch = SlackWatch(station)
+    watch = SlackWatch(station, HandClock())
     for _ in range(20_000):
         watch.acked(dice.gauss(100.0, 10.0))
     assert conditions(station) == {}
@@ -34,7 +34,7 @@ def test_a_steady_way_never_disarms():
 
 def test_it_arms_again_when_there_is_time():
     dice, station = random.Random(3), Station(HandClock())
-    watch = SlackWatch(station)
+    watch = SlackWatch(station, HandClock())
     for mean in (100.0, 5.0, 100.0):
         for _ in range(300):
             watch.acked(dice.gauss(mean, 5.0))
@@ -43,7 +43,29 @@ def test_it_arms_again_when_there_is_time():
 
 def test_a_few_parts_say_nothing():
     station = Station(HandClock())
-    watch = SlackWatch(station)
+    watch = SlackWatch(station, HandClock())
     for slack in (-50.0, 80.0, 3.0):
         watch.acked(slack)
     assert conditions(station) == {}
+
+
+def test_parts_that_a_frozen_broker_made_late_do_not_disarm():
+    dice, station = random.Random(4), Station(HandClock())
+    watch = SlackWatch(station, HandClock())
+    for part in range(600):
+        watch.acked(-400.0 if part % 200 in {150, 151, 152, 153} else dice.gauss(500.0, 8.0))
+        assert conditions(station) == {}, part
+
+
+def test_after_a_pause_the_way_is_judged_anew():
+    dice, station, clock = random.Random(5), Station(HandClock()), HandClock()
+    watch = SlackWatch(station, clock)
+    for _ in range(100):
+        watch.acked(dice.gauss(5.0, 5.0))
+    assert CONDITION in conditions(station)
+    clock.now_ns += PAUSE_NS + 1
+    watch.acked(100.0)
+    assert conditions(station) == {}
+    for _ in range(100):
+        watch.acked(dice.gauss(5.0, 5.0))
+    assert CONDITION in conditions(station)
