@@ -57,9 +57,16 @@ def test_which_convolutions_are_int8_is_told_and_why_others_are_not(model, integ
 
 
 def test_the_shipped_model_is_one_for_tensorrt():
-    found = check_quantization(open_bundle(ROOT / "edge" / "data" / "demo.onbelt", default_trust()).model)
-    trunks = {f"{branch}.{layer}" for branch in ("teacher", "student") for layer in range(3)}
-    assert trunks | {"st.difference"} <= set(found.integer)
+    """Every convolution is read as the form its certificate names."""
+    bundle = open_bundle(ROOT / "edge" / "data" / "demo.onbelt", default_trust())
+    found, forms = check_quantization(bundle.model), bundle.certificate["forms"]
+    integer, floating = ({name.removesuffix(".linear") for name in names} for names in (found.integer, found.floating))
+    for name in bundle.certificate["blame"]:
+        form = forms.get(name, "int8")
+        expected = {"int8": {name}, "twofold": {f"{name}.coarse", f"{name}.fine"}, "float": set()}[form]
+        assert expected <= integer
+        assert (name in floating) == (form == "float")
+    assert integer
 
 
 def test_element_types_follow_the_graph():
