@@ -41,7 +41,7 @@ def test_relative_links_lead_somewhere(page):
 
 
 def test_every_dependency_has_its_reason():
-    tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli", reason="tomli is not installed")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)]
     names = {re.split(r"[^A-Za-z0-9_-]", d)[0] for d in wanted}

@@ -233,7 +233,7 @@ def test_labels_are_those_of_flooding(height, width, share, seed):
 
 
 def test_labels_are_those_of_scipy():
-    ndimage = pytest.importorskip("scipy.ndimage")
+    ndimage = pytest.importorskip("scipy.ndimage", reason="scipy is not installed (pip install 'onbelt[train]')")
     for seed in range(20):
         mask = np.random.default_rng(seed).random((56, 56)) < 0.3
         labels, count = label(mask)

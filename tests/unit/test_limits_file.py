@@ -8,47 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.bundle.manifest import Limit
 from edge.bundle.reader import open_bundle
 from edge.bundle.signing import TrustStore, generate_key, load_private, sign
 from edge.errors import LimitError, OnbeltError
 from edge.judge import Judge
 from edge.limits.apply import model_hash, with_limit
 from edge.limits.file import decode_file, pack_limit, read_limit, write_limit
-from edge.limits.form import LimitForm, Source, decode_limit, encode_limit
+from edge.limits.form import Source, decode_limit, encode_limit
 from edge.wire.verdict import references
 from tests.support.bundles import make_key, make_tiny_bundle
-
-SCORES = [round(0.1 + 0.01 * i, 3) for i in range(60)]
-BRANCH = {name: [0.1, 0.2] for name in ("st", "ae", "global")}
-
-
-def form_for(model: str, raw: float = SCORES[-1], lets_pass: list[str] | None = None, **changes) -> LimitForm:
-    """A limit at the largest of 60 scores, or an estimate elsewhere."""
-    guaranteed = raw in SCORES
-    limit = Limit(
-        raw, 0.05, 0.9 if guaranteed else 0.0, "guarantee" if guaranteed else "estimate", 60, dict.fromkeys(BRANCH, 0.5)
-    )
-    form = LimitForm(
-        schema=1,
-        version=1,
-        model=model,
-        name="tiny",
-        product="tiny",
-        replaces="sha256:" + "0" * 32,
-        created_utc="2026-11-22T05:00:00+00:00",
-        approved_by="A. Miller",
-        note="",
-        limit=limit,
-        rank=SCORES.index(raw) + 1 if guaranteed else 0,
-        interval=(raw, raw),
-        carried=0.04,
-        calibration=SCORES,
-        branches=BRANCH,
-        lets_pass=lets_pass or [],
-        source=Source("pictures", "0" * 64, 60, 0, 0, 0, "onnxruntime"),
-    )
-    return msgspec.structs.replace(form, **changes)
+from tests.support.limits import SCORES, form_for
 
 
 @pytest.fixture

@@ -294,6 +294,9 @@ def test_a_damaged_root_cache_costs_nothing(tmp_path, site):
     for path in (cache / "root_history").iterdir():
         path.write_bytes(b"")
     RepositoryClient(cache, site.metadata_url, site.root, Fetcher()).refresh()
+    kept = list((cache / "root_history").iterdir())
+    assert kept
+    assert all(path.stat().st_size for path in kept)
 
 
 def test_a_cut_download_goes_on_where_it_stopped(tmp_path, site, server):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import nn
 
 from training.networks.normalize import normalize_frames
 
 
-class ScoringNetwork(nn.Module):
+class ScoringNetwork(nn.Module, ABC):
     """A detector's common ending: the global head's distance, and the contract the exporter writes and engines reproduce.
 
     Buffers, registered by the detector: `head_mean` (C), `head_precision` (C, C).
@@ -17,15 +19,17 @@ class ScoringNetwork(nn.Module):
     head_mean: torch.Tensor
     head_precision: torch.Tensor
 
+    @abstractmethod
     def maps(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(N, 3, H, W) normalized pictures -> two maps before their normalization, and (N, C) pooled features."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def scores(
         self, map_st: torch.Tensor, map_ae: torch.Tensor, pooled: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Normalizes and fuses what `maps` gave: (N, 4) float32 [raw, st, ae, global], and the normalized maps (N, n, n)."""
-        raise NotImplementedError
+        ...
 
     def head_distance(self, pooled: torch.Tensor) -> torch.Tensor:
         """(N, C) pooled features -> (N,) Mahalanobis distances from the good parts."""
