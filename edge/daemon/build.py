@@ -8,11 +8,12 @@ from edge.bundle.signing import TrustStore, default_trust
 from edge.camera.base import Camera
 from edge.clock import Clock
 from edge.daemon import build_camera
-from edge.daemon.compose import Identity, check_room
+from edge.daemon.compose import check_room
 from edge.daemon.config import StationConfig
 from edge.daemon.drift import DriftWatch
 from edge.daemon.escape import EscapeWatch
 from edge.daemon.framecheck import FrameCheck
+from edge.daemon.identity import Identity
 from edge.daemon.masters import MasterWatch
 from edge.daemon.phase import Station
 from edge.daemon.recorder import Recorder

@@ -16,10 +16,11 @@ import msgspec
 
 from edge.clock import Clock
 from edge.daemon.clocksync import ClockState
-from edge.daemon.compose import Identity, Moment, compose, shortest
+from edge.daemon.compose import Moment, compose, shortest
 from edge.daemon.drift import DriftWatch
 from edge.daemon.escape import EscapeWatch
 from edge.daemon.figures import Figures
+from edge.daemon.identity import Identity
 from edge.daemon.masters import MasterWatch
 from edge.daemon.parts import NS_PER_MS, Outcome
 from edge.daemon.phase import Station

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from edge.daemon.announce import Announcer, will
 from edge.daemon.backfill import Backfill
 from edge.daemon.clocksync import ClockState
-from edge.daemon.compose import Identity, Moment, check_room, compose
+from edge.daemon.compose import Moment, check_room, compose
 from edge.daemon.drift import DriftWatch
 from edge.daemon.escape import EscapeWatch
 from edge.daemon.figures import Facts, Figures
+from edge.daemon.identity import Identity
 from edge.daemon.inbox import Inbox
 from edge.daemon.ledger import Ledger
 from edge.daemon.masters import Master, MasterWatch
