@@ -13,8 +13,8 @@ from edge.daemon.identity import Identity
 from edge.daemon.ledger import Ledger
 from edge.daemon.phase import OPC, Snapshot, Station
 from edge.limits.curve import false_rejects
-from edge.mqtt.connection import Message
 from edge.mqtt.link import Link
+from edge.mqtt.message import Message
 from edge.page.live import LiveView
 from edge.wire import station as wire
 from edge.wire import topics

@@ -28,7 +28,7 @@ from edge.daemon.configfile import load_config
 from edge.engine.machine import this_machine
 from edge.errors import OnbeltError
 from edge.installation import verify_installation
-from edge.mqtt.connection import probe
+from edge.mqtt.probe import probe
 
 Status = Literal["ok", "warn", "fail"]
 

@@ -32,7 +32,7 @@ from edge.journal.chain import verify_chain
 from edge.journal.reader import Reader
 from edge.journal.store import Journal
 from edge.judge import Judgement
-from edge.mqtt.connection import Incoming
+from edge.mqtt.message import Incoming
 from edge.page.live import LiveView
 from edge.regions import Region
 from edge.trigger.command import CommandTrigger
