@@ -25,8 +25,8 @@ sys.path.insert(0, str(ROOT))  # the fake camera's handling is test code
 from edge.bundle.reader import open_bundle  # noqa: E402
 from edge.bundle.signing import default_trust  # noqa: E402
 from edge.camera.base import Trigger  # noqa: E402
-from edge.daemon.framecheck import FrameCheck  # noqa: E402
-from edge.daemon.parts import NS_PER_MS, Ticket  # noqa: E402
+from edge.daemon.stages.framecheck import FrameCheck  # noqa: E402
+from edge.daemon.stages.parts import NS_PER_MS, Ticket  # noqa: E402
 from edge.engine import open_engine  # noqa: E402
 from edge.errors import CameraError  # noqa: E402
 from edge.preprocess import fit  # noqa: E402

@@ -7,16 +7,16 @@ from edge.bundle.reader import Bundle, open_bundle
 from edge.bundle.signing import TrustStore, default_trust
 from edge.camera.base import Camera
 from edge.clock import Clock
+from edge.config.station import StationConfig
 from edge.daemon import build_camera
-from edge.daemon.compose import check_room
-from edge.daemon.config import StationConfig
-from edge.daemon.drift import DriftWatch
-from edge.daemon.escape import EscapeWatch
-from edge.daemon.framecheck import FrameCheck
-from edge.daemon.identity import Identity
-from edge.daemon.masters import MasterWatch
-from edge.daemon.phase import Station
-from edge.daemon.recorder import Recorder
+from edge.daemon.stages.compose import check_room
+from edge.daemon.stages.framecheck import FrameCheck
+from edge.daemon.stages.identity import Identity
+from edge.daemon.stages.recorder import Recorder
+from edge.daemon.state.drift import DriftWatch
+from edge.daemon.state.escape import EscapeWatch
+from edge.daemon.state.masters import MasterWatch
+from edge.daemon.state.phase import Station
 from edge.drift.monitor import DriftMonitor, DriftSettings
 from edge.engine import open_engine
 from edge.engine.base import Engine

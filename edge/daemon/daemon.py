@@ -16,36 +16,37 @@ from pathlib import Path
 from edge.bundle.reader import Bundle
 from edge.camera.base import Camera
 from edge.clock import Clock, SystemClock
+from edge.config.station import StationConfig
 from edge.daemon import build
-from edge.daemon.announce import Announcer
-from edge.daemon.backfill import Backfill
-from edge.daemon.boot import new_boot
-from edge.daemon.capture import Capture
-from edge.daemon.config import StationConfig
-from edge.daemon.escape import EscapeWatch
-from edge.daemon.figures import Facts, Figures
-from edge.daemon.inbox import Inbox
-from edge.daemon.inference import Inference
-from edge.daemon.intake import Intake
-from edge.daemon.ledger import Answers, Ledger
-from edge.daemon.links import Links
-from edge.daemon.masters import ShiftWatch
-from edge.daemon.modelwatch import ModelWatch, Prepared
-from edge.daemon.notify import Notifier
-from edge.daemon.parts import Outcome, Shot, Ticket
-from edge.daemon.phase import Phase, Snapshot, Station
-from edge.daemon.publish import Publisher
+from edge.daemon.modelwatch import ModelWatch
 from edge.daemon.pulse import Pulse
-from edge.daemon.queues import Backlog, Newest
-from edge.daemon.realtime import prepare_cpus, prepare_memory, prepare_thread
-from edge.daemon.slack import SlackWatch
-from edge.daemon.tap import Tap
+from edge.daemon.stages.backfill import Backfill
+from edge.daemon.stages.capture import Capture
+from edge.daemon.stages.figures import Facts, Figures
+from edge.daemon.stages.inference import Inference
+from edge.daemon.stages.intake import Intake
+from edge.daemon.stages.ledger import Answers, Ledger
+from edge.daemon.stages.parts import Outcome, Shot, Ticket
+from edge.daemon.stages.prepared import Prepared
+from edge.daemon.stages.publish import Publisher
+from edge.daemon.stages.tap import Tap
+from edge.daemon.state.escape import EscapeWatch
+from edge.daemon.state.masters import ShiftWatch
+from edge.daemon.state.phase import Phase, Snapshot, Station
+from edge.daemon.state.slack import SlackWatch
+from edge.daemon.talk.announce import Announcer
+from edge.daemon.talk.inbox import Inbox
+from edge.daemon.talk.links import Links
 from edge.daemon.threads import Threads
 from edge.daemon.watch import Watch
 from edge.errors import JournalError
 from edge.journal.store import Journal
 from edge.limits.audit import record_in_force
 from edge.page.live import LiveView
+from edge.queues import Backlog, Newest
+from edge.system.boot import new_boot
+from edge.system.notify import Notifier
+from edge.system.realtime import prepare_cpus, prepare_memory, prepare_thread
 from edge.trigger.base import TriggerSource
 from edge.trigger.command import CommandTrigger
 from edge.trigger.pitch import PitchTrigger

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from edge.daemon.configfile import load_config
+from edge.config.file import load_config
 from edge.doctor import disk, machine, software, station
 from edge.doctor.finding import Finding
 from edge.errors import OnbeltError

@@ -5,10 +5,10 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge.daemon.clocksync import read_clock
-from edge.daemon.config import StationConfig
+from edge.config.station import StationConfig
 from edge.doctor.finding import Finding, Status
 from edge.engine.machine import this_machine
+from edge.system.clocksync import read_clock
 
 
 def processor() -> Iterator[Finding]:

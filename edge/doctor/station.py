@@ -3,8 +3,8 @@
 import socket
 from collections.abc import Iterator
 
+from edge.config.station import StationConfig
 from edge.daemon import build
-from edge.daemon.config import StationConfig
 from edge.doctor.finding import Finding
 from edge.errors import OnbeltError
 from edge.mqtt.probe import probe

@@ -15,7 +15,7 @@ from edge import __version__
 from edge.bundle.reader import open_bundle
 from edge.bundle.signing import TrustStore, default_trust
 from edge.clock import Clock, SystemClock
-from edge.daemon.config import StationConfig
+from edge.config.station import StationConfig
 from edge.errors import ConfigError, ContractError, UpdateError
 from edge.update.carrier import Carrier
 from edge.update.config import UpdateConfig, carried_base

@@ -18,7 +18,7 @@ from PIL import Image
 
 from edge.bundle.reader import open_bundle
 from edge.camera.base import Frame, Trigger
-from edge.daemon.configfile import render
+from edge.config.file import render
 from edge.daemon.daemon import Daemon
 from edge.errors import CameraError
 from edge.wire.trigger import TRIGGER, TRIGGER_SCHEMA, LineTrigger

@@ -8,10 +8,10 @@ from edge.camera.pipelines import StreamWish, pipeline_of
 from edge.camera.several import SeveralCameras
 from edge.camera.view import ViewedCamera
 from edge.clock import SystemClock
+from edge.config.file import load_config
 from edge.daemon import build, build_camera
-from edge.daemon.compose import _have
-from edge.daemon.configfile import load_config
-from edge.daemon.parts import Outcome
+from edge.daemon.stages.compose import _have
+from edge.daemon.stages.parts import Outcome
 from edge.errors import ConfigError
 from edge.gate.config import load_config as load_gate
 from edge.trigger.frames import FrameTrigger

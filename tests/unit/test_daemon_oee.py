@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from edge.daemon.homeassistant import discovery
-from edge.daemon.oee import IDLE_S, Oee
-from edge.daemon.phase import Station
+from edge.daemon.state.oee import IDLE_S, Oee
+from edge.daemon.state.phase import Station
+from edge.daemon.talk.homeassistant import discovery
 from edge.page.live import LiveView
 from edge.page.metrics import metrics_text
 from edge.wire import station as wire

@@ -10,17 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from edge.daemon.boot import new_boot
-from edge.daemon.clocksync import StepWatch, read_clock
-from edge.daemon.figures import WINDOW, Figures, Rolling
-from edge.daemon.framecheck import FrameCheck
-from edge.daemon.intake import Intake
-from edge.daemon.ledger import KEPT_PICTURES, Answers, Ledger
-from edge.daemon.notify import Notifier
-from edge.daemon.parts import NS_PER_MS, Outcome, Shot, Ticket
-from edge.daemon.phase import HANDOVER_NS, LEGAL, Phase, Station
-from edge.daemon.progress import Progress
-from edge.daemon.queues import Backlog, Newest
+from edge.daemon.stages.figures import WINDOW, Figures, Rolling
+from edge.daemon.stages.framecheck import FrameCheck
+from edge.daemon.stages.intake import Intake
+from edge.daemon.stages.ledger import KEPT_PICTURES, Answers, Ledger
+from edge.daemon.stages.parts import NS_PER_MS, Outcome, Shot, Ticket
+from edge.daemon.stages.progress import Progress
+from edge.daemon.state.phase import HANDOVER_NS, LEGAL, Phase, Station
+from edge.queues import Backlog, Newest
+from edge.system.boot import new_boot
+from edge.system.clocksync import StepWatch, read_clock
+from edge.system.notify import Notifier
 from edge.wire.station import Check
 from edge.wire.trigger import TRIGGER_SCHEMA, LineTrigger
 from tests.support.bundles import good_frame

@@ -11,21 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.daemon.announce import Announcer, will
-from edge.daemon.backfill import Backfill
-from edge.daemon.clocksync import ClockState
-from edge.daemon.compose import Moment, check_room, compose
-from edge.daemon.drift import DriftWatch
-from edge.daemon.escape import EscapeWatch
-from edge.daemon.figures import Facts, Figures
-from edge.daemon.identity import Identity
-from edge.daemon.inbox import Inbox
-from edge.daemon.ledger import Ledger
-from edge.daemon.masters import Master, MasterWatch
-from edge.daemon.parts import NS_PER_MS, Outcome, Shot
-from edge.daemon.phase import Station
-from edge.daemon.publish import Publisher
-from edge.daemon.queues import Backlog
+from edge.config.masters import Master
+from edge.daemon.stages.backfill import Backfill
+from edge.daemon.stages.compose import Moment, check_room, compose
+from edge.daemon.stages.figures import Facts, Figures
+from edge.daemon.stages.identity import Identity
+from edge.daemon.stages.ledger import Ledger
+from edge.daemon.stages.parts import NS_PER_MS, Outcome, Shot
+from edge.daemon.stages.publish import Publisher
+from edge.daemon.state.drift import DriftWatch
+from edge.daemon.state.escape import EscapeWatch
+from edge.daemon.state.masters import MasterWatch
+from edge.daemon.state.phase import Station
+from edge.daemon.talk.announce import Announcer, will
+from edge.daemon.talk.inbox import Inbox
 from edge.drift.monitor import DriftMonitor
 from edge.errors import ConfigError
 from edge.journal.chain import verify_chain
@@ -34,7 +33,9 @@ from edge.journal.store import Journal
 from edge.judge import Judgement
 from edge.mqtt.message import Incoming
 from edge.page.live import LiveView
+from edge.queues import Backlog
 from edge.regions import Region
+from edge.system.clocksync import ClockState
 from edge.trigger.command import CommandTrigger
 from edge.wire import station as wire
 from edge.wire.trigger import TRIGGER, TRIGGER_SCHEMA, LineTrigger

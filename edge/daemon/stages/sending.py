@@ -8,8 +8,8 @@ import math
 from collections import deque
 from typing import NamedTuple
 
-from edge.daemon.parts import NS_PER_MS
-from edge.daemon.phase import Station
+from edge.daemon.stages.parts import NS_PER_MS
+from edge.daemon.state.phase import Station
 from edge.mqtt.link import Delivering, Link
 from edge.mqtt.local import LocalGate
 

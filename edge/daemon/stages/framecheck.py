@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edge.camera.base import Frame
 from edge.camera.sight import Sight
-from edge.daemon.parts import NS_PER_MS, Ticket
+from edge.daemon.stages.parts import NS_PER_MS, Ticket
 
 _STRIDE = 16  # every 16th row and column tells most different pictures apart at 1/256 of the cost
 TORN = 0.05  # share of a frame's rows; what a transport mixes is more, a saturated edge that repeats is not counted at all

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeGuard, get_args, get_origin, get_type_hi
 
 import msgspec
 
-from edge.daemon.config import StationConfig
+from edge.config.station import StationConfig
 from edge.errors import ConfigError
 
 if sys.version_info >= (3, 11):

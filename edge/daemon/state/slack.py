@@ -13,7 +13,7 @@ which the line stood or the broker was gone, they begin anew.
 import threading
 
 from edge.clock import Clock
-from edge.daemon.phase import Station
+from edge.daemon.state.phase import Station
 
 CONDITION = "slack"
 MEMORY = 1.0 / 30.0  # weight of the newest part: two seconds of a line of 15 parts/s

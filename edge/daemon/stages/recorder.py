@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.daemon.parts import Outcome
-from edge.daemon.phase import Station
-from edge.daemon.queues import Backlog
+from edge.daemon.stages.parts import Outcome
+from edge.daemon.state.phase import Station
 from edge.errors import EvidenceError
 from edge.journal.evidence import EvidenceStore, pixels_hash, url
+from edge.queues import Backlog
 from edge.wire.verdict import Evidence, Verdict
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from edge.clock import Clock
-from edge.daemon.parts import Outcome, Ticket
-from edge.daemon.queues import Backlog
+from edge.daemon.stages.parts import Outcome, Ticket
+from edge.queues import Backlog
 
 KEPT_PICTURES = 4  # beyond so many waiting outcomes their pictures go: a slow disk must not fill the memory with frames
 

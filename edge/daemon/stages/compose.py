@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from edge.daemon.clocksync import ClockState
-from edge.daemon.identity import Identity
-from edge.daemon.parts import NS_PER_MS, Outcome
+from edge.daemon.stages.identity import Identity
+from edge.daemon.stages.parts import NS_PER_MS, Outcome
 from edge.errors import ConfigError, ContractError
 from edge.judge import Judgement
 from edge.regions import Region
+from edge.system.clocksync import ClockState
 from edge.wire.codec import significant
 from edge.wire.verdict import (
     GENESIS,

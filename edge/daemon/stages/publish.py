@@ -14,25 +14,25 @@ from typing import NamedTuple
 import msgspec
 
 from edge.clock import Clock
-from edge.daemon.clocksync import ClockState
-from edge.daemon.compose import Moment, compose, shortest
-from edge.daemon.drift import DriftWatch
-from edge.daemon.escape import EscapeWatch
-from edge.daemon.figures import Figures
-from edge.daemon.identity import Identity
-from edge.daemon.masters import MasterWatch
-from edge.daemon.parts import NS_PER_MS, Outcome
-from edge.daemon.phase import Station
-from edge.daemon.progress import Progress
-from edge.daemon.queues import Backlog
-from edge.daemon.recorder import Recorder
-from edge.daemon.sending import Sending
-from edge.daemon.tap import Tap
+from edge.daemon.stages.compose import Moment, compose, shortest
+from edge.daemon.stages.figures import Figures
+from edge.daemon.stages.identity import Identity
+from edge.daemon.stages.parts import NS_PER_MS, Outcome
+from edge.daemon.stages.progress import Progress
+from edge.daemon.stages.recorder import Recorder
+from edge.daemon.stages.sending import Sending
+from edge.daemon.stages.tap import Tap
+from edge.daemon.state.drift import DriftWatch
+from edge.daemon.state.escape import EscapeWatch
+from edge.daemon.state.masters import MasterWatch
+from edge.daemon.state.phase import Station
 from edge.errors import ContractError, JournalError
 from edge.journal.store import Entry, Journal
 from edge.mqtt.link import Link
 from edge.mqtt.local import LocalGate
 from edge.page.live import LiveView, PartView
+from edge.queues import Backlog
+from edge.system.clocksync import ClockState
 from edge.wire.verdict import Verdict, encode_verdict, payload_hash
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge.daemon.clocksync import ClockSource
+from edge.system.clocksync import ClockSource
 
 WINDOW = 4096  # at 10 parts/s seven minutes; enough for a p99.9
 

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING
 
 from edge.bundle.reader import Bundle
 from edge.clock import Clock
-from edge.daemon.figures import Facts
-from edge.daemon.ledger import Answers, Ledger
-from edge.daemon.modelwatch import Prepared
-from edge.daemon.parts import NS_PER_MS, Outcome, Shot
-from edge.daemon.phase import Severity, Station
-from edge.daemon.progress import Progress
-from edge.daemon.queues import Newest
-from edge.daemon.realtime import prepare_process
-from edge.daemon.selfcheck import SelfCheck, describe
+from edge.daemon.stages.figures import Facts
+from edge.daemon.stages.ledger import Answers, Ledger
+from edge.daemon.stages.parts import NS_PER_MS, Outcome, Shot
+from edge.daemon.stages.prepared import Prepared
+from edge.daemon.stages.progress import Progress
+from edge.daemon.stages.selfcheck import SelfCheck, describe
+from edge.daemon.state.phase import Severity, Station
 from edge.engine.base import Engine
 from edge.errors import EngineError, OnbeltError, PictureError
 from edge.judge import Judge
 from edge.preprocess import fit
+from edge.queues import Newest
+from edge.system.realtime import prepare_process
 
 if TYPE_CHECKING:
-    from edge.daemon.identity import Identity
+    from edge.daemon.stages.identity import Identity
 
 logger = logging.getLogger(__name__)
 

@@ -4,10 +4,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from edge.daemon.announce import will
-from edge.daemon.config import StationConfig
-from edge.daemon.inbox import Inbox
-from edge.daemon.phase import Station
+from edge.config.station import StationConfig
+from edge.daemon.state.phase import Station
+from edge.daemon.talk.announce import will
+from edge.daemon.talk.inbox import Inbox
 from edge.mqtt.connection import Connection
 from edge.mqtt.local import LocalGate
 from edge.mqtt.message import Incoming

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from edge.camera.base import Trigger
 from edge.clock import Clock
-from edge.daemon.ledger import Answers, Ledger
-from edge.daemon.parts import NS_PER_MS, Outcome, Ticket
-from edge.daemon.queues import Newest
+from edge.daemon.stages.ledger import Answers, Ledger
+from edge.daemon.stages.parts import NS_PER_MS, Outcome, Ticket
+from edge.queues import Newest
 from edge.wire.trigger import LineTrigger
 
 logger = logging.getLogger(__name__)

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from edge.camera.base import Camera
 from edge.clock import Clock
-from edge.daemon.framecheck import FrameCheck
-from edge.daemon.ledger import Answers
-from edge.daemon.parts import NS_PER_MS, Outcome, Shot, Ticket
-from edge.daemon.phase import Severity, Station
-from edge.daemon.progress import Progress
-from edge.daemon.queues import Newest
+from edge.daemon.stages.framecheck import FrameCheck
+from edge.daemon.stages.ledger import Answers
+from edge.daemon.stages.parts import NS_PER_MS, Outcome, Shot, Ticket
+from edge.daemon.stages.progress import Progress
+from edge.daemon.state.phase import Severity, Station
 from edge.errors import CameraError
+from edge.queues import Newest
 from edge.wire.station import CameraName
 
 logger = logging.getLogger(__name__)

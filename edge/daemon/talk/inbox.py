@@ -8,9 +8,9 @@ import logging
 from collections.abc import Callable
 
 from edge.clock import Clock
-from edge.daemon.announce import Announcer
-from edge.daemon.escape import EscapeWatch
-from edge.daemon.slack import SlackWatch
+from edge.daemon.state.escape import EscapeWatch
+from edge.daemon.state.slack import SlackWatch
+from edge.daemon.talk.announce import Announcer
 from edge.errors import ContractError
 from edge.mqtt.link import Link
 from edge.mqtt.message import Incoming

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
-from edge.daemon.phase import Station
+from edge.daemon.state.phase import Station
 
 IDLE_S = 30.0
 WINDOW_S = 3600.0

@@ -1,4 +1,4 @@
-"""station.toml: every key with its unit, its default and the reason for it. `edge.daemon.configfile` reads and prints the file.
+"""station.toml: every key with its unit, its default and the reason for it. `edge.config.file` reads and prints the file.
 
 The file holds no secrets: it names their files, or they come from the service manager's credentials (`mqtt.password`,
 `verdict.key`). Paths are relative to the file's own folder.
@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from edge.daemon.config_inputs import Camera, Trigger, check_camera, listen_address
-from edge.daemon.masters import Master, parse_shift
+from edge.config.inputs import Camera, Trigger, check_camera, listen_address
+from edge.config.masters import Master, parse_shift
 from edge.errors import ConfigError
 from edge.mqtt.settings import Broker, read_secret
 from edge.wire.codec import Name, Text24

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.daemon.parts import Outcome
-from edge.daemon.queues import Newest
+from edge.daemon.stages.parts import Outcome
 from edge.errors import ContractError
+from edge.queues import Newest
 from edge.wire.parts import PART_SCHEMA, SOCKET_NAME, PartHead, address, peer_uid, send_part
 from edge.wire.verdict import Verdict
 

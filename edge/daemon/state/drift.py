@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edge.daemon.phase import Station
+from edge.daemon.state.phase import Station
 from edge.drift.detector import HISTORY
 from edge.drift.monitor import KINDS, DriftAlarm, DriftKind, DriftMonitor
 from edge.judge import Judgement

@@ -23,10 +23,10 @@ from collections.abc import Callable
 import numpy as np
 
 from edge.clock import Clock
-from edge.daemon.phase import REPEAT_LOG_NS, Snapshot, Station
+from edge.daemon.state.phase import REPEAT_LOG_NS, Snapshot, Station
 from edge.drift.quarantine import EscapeWindow, Quarantine, escapes
 from edge.errors import ContractError
-from edge.gate.messages import QUARANTINE_CODEC, SuspectRange
+from edge.wire.quarantine import QUARANTINE_CODEC, SuspectRange
 from edge.wire.suspects import MAX_GATE_RANGES, MAX_WHY, MAX_WINDOWS, SUSPECTS, SUSPECTS_SCHEMA, Doubt, SuspectNotice, Suspects
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.camera.base import Frame, Trigger
-from edge.daemon.identity import Identity
+from edge.daemon.stages.identity import Identity
 from edge.judge import Judgement
 
 NS_PER_MS = 1_000_000

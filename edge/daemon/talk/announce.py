@@ -6,12 +6,12 @@ from typing import Literal
 from edge import __version__
 from edge.bundle.reader import Bundle
 from edge.clock import Clock
-from edge.daemon.config import StationConfig
-from edge.daemon.figures import Facts
-from edge.daemon.homeassistant import discovery
-from edge.daemon.identity import Identity
-from edge.daemon.ledger import Ledger
-from edge.daemon.phase import OPC, Snapshot, Station
+from edge.config.station import StationConfig
+from edge.daemon.stages.figures import Facts
+from edge.daemon.stages.identity import Identity
+from edge.daemon.stages.ledger import Ledger
+from edge.daemon.state.phase import OPC, Snapshot, Station
+from edge.daemon.talk.homeassistant import discovery
 from edge.limits.curve import false_rejects
 from edge.mqtt.link import Link
 from edge.mqtt.message import Message

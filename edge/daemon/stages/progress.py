@@ -5,7 +5,7 @@ a stage that is busy with one thing for longer than it may be is stuck, and then
 """
 
 from edge.clock import Clock
-from edge.daemon.parts import NS_PER_MS
+from edge.daemon.stages.parts import NS_PER_MS
 
 
 class Progress:
