@@ -144,7 +144,7 @@ def test_a_camera_that_triggers_is_both(tmp_path):
 def test_a_verdict_names_the_cameras_that_came(tmp_path, views):
     from dataclasses import replace
 
-    from tests.unit.test_daemon_publish import WHO
+    from tests.support.desk import WHO
 
     who = replace(WHO, cameras=("c1", "c2"))
     assert _have(Outcome(ticket(), "camera", have=("c1",)), who) == ["c1"]

@@ -12,8 +12,8 @@ from edge.wire import station as wire
 from edge.wire import topics
 from edge.wire.station import Check
 from edge.wire.topics import Topics
+from tests.support.desk import BOOT, WHO
 from tests.support.station import HandClock
-from tests.unit.test_daemon_publish import BOOT, WHO
 
 NAMES = Topics("plant", "hall", "line3", "st2")
 
