@@ -14,8 +14,6 @@ Exit status: 0 every trigger has its verdict in time and the new version is comm
 import argparse
 import collections
 import json
-import os
-import platform
 import shutil
 import signal
 import socket
@@ -23,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +31,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the repository with all its keys is test code
 
+from benchmarks.page import made_by  # noqa: E402
 from edge.broker.launch import end_process, find_mosquitto, free_port, wait_until  # noqa: E402
 from edge.bundle import format as bundle_format  # noqa: E402
 from edge.bundle.reader import open_bundle  # noqa: E402
@@ -214,11 +212,11 @@ def measure(ear: Ear, belt: Belt, done: bool, seconds: float, window: tuple[int,
 
 def render(found: dict[str, Any], args: argparse.Namespace) -> str:
     """The page of results."""
-    made = f"{datetime.now(timezone.utc):%Y-%m-%d}, {os.cpu_count()} cores {platform.machine()}, load {os.getloadavg()[0]:.1f}"
     rows = [f"| {name} | {one['least']:.0f} | {one['p1']:.0f} |" for name, one in found["slack_ms"].items()]
     lines = [
         "# An update under a running belt",
-        f"Made by `make update-switch` ({made}): {args.rate:g} parts a second, `{args.bundle.name}` and its next version,",
+        made_by("update-switch"),
+        f"{args.rate:g} parts a second, `{args.bundle.name}` and its next version,",
         "everything as on a box (`benchmarks/update_switch.py`).",
         "",
         f"{found['parts']} parts; the update was committed {found['seconds']:g} s after it was published: "

@@ -1,4 +1,4 @@
-"""What the conformance suite of the TUF project asks about keys, delegations, targets; see test_tuf_conformance_metadata.py."""
+"""What the conformance suite of the TUF project asks about keys, delegations, targets; see test_tuf_metadata.py."""
 
 import json
 from collections.abc import Callable
@@ -8,25 +8,7 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import TargetFile
 
-from tests.support.tuf_site import LATER, ROOT, SNAPSHOT, TARGETS, TIMESTAMP, TufClient, TufServer, TufSite, in_days, live_in
-
-
-@pytest.fixture
-def site():
-    return TufSite()
-
-
-@pytest.fixture
-def server(site):
-    one = TufServer(site)
-    yield one
-    one.close()
-
-
-@pytest.fixture
-def client(tmp_path, site, server):
-    return TufClient(tmp_path, site, server)
-
+from tests.support.tuf_site import LATER, ROOT, SNAPSHOT, TARGETS, TIMESTAMP, in_days, live_in
 
 # --- keys and thresholds --------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The line above every page of evidence: what made it, when, and on what."""
+"""Pages of evidence: the line that says what made one, when and on what, and blocks of figures in pages written by hand."""
 
 import os
 import platform
@@ -26,3 +26,9 @@ def processor() -> str:
     """The processor's name, as far as the kernel tells it."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.machine())
+
+
+def replace_block(path: Path, begin: str, end: str, block: str) -> None:
+    """Put measured figures between the two comments of a page that hold their place."""
+    head, rest = path.read_text().split(begin)
+    path.write_text(head + begin + "\n" + block + end + rest.split(end)[1])

@@ -11,26 +11,9 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import MetaFile
 
-from tests.support.tuf_site import LATER, ROOT, SNAPSHOT, TARGETS, TIMESTAMP, TOP, TufClient, TufServer, TufSite, in_days, live_in
+from tests.support.tuf_site import LATER, ROOT, SNAPSHOT, TARGETS, TIMESTAMP, TOP, in_days, live_in
 
 FIRST = [(ROOT, 2), (TIMESTAMP, None), (SNAPSHOT, 1), (TARGETS, 1)]
-
-
-@pytest.fixture
-def site():
-    return TufSite()
-
-
-@pytest.fixture
-def server(site):
-    one = TufServer(site)
-    yield one
-    one.close()
-
-
-@pytest.fixture
-def client(tmp_path, site, server):
-    return TufClient(tmp_path, site, server)
 
 
 # --- the workflow ---------------------------------------------------------------------------------------------------------
