@@ -129,7 +129,7 @@ def _shipped(_: Path) -> tuple[Path, TrustStore]:
     return ROOT / "edge" / "data" / "demo.onbelt", default_trust()
 
 
-CASES = (Case("light", 30.0, _light, light_pictures), Case("shipped", 8.0, _shipped, belt_pictures))
+CASES = (Case("light", 30.0, _light, light_pictures), Case("shipped", 5.0, _shipped, belt_pictures))
 
 
 def configure(site: Site, case: Case, ports: tuple[int, int], args: argparse.Namespace) -> Path:
@@ -298,7 +298,7 @@ def render(found: dict[str, dict[str, Any]]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", choices=[case.name for case in CASES], help="one of the two runs")
-    parser.add_argument("--rate", type=float, help="parts a second (default: light 30, shipped 8)")
+    parser.add_argument("--rate", type=float, help="parts a second (default: light 30, shipped 5)")
     parser.add_argument("--valid-ms", type=float, default=300.0, help="ms a verdict has (default: %(default)s)")
     parser.add_argument("--shadow-parts", type=int, default=150, help="compared before the switch (default: %(default)s)")
     parser.add_argument("--guard-parts", type=int, default=300, help="watched after it (default: %(default)s)")
