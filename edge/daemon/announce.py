@@ -6,15 +6,15 @@ from typing import Literal
 from edge import __version__
 from edge.bundle.reader import Bundle
 from edge.clock import Clock
-from edge.daemon.compose import Identity
 from edge.daemon.config import StationConfig
 from edge.daemon.figures import Facts
 from edge.daemon.homeassistant import discovery
+from edge.daemon.identity import Identity
 from edge.daemon.ledger import Ledger
 from edge.daemon.phase import OPC, Snapshot, Station
 from edge.limits.curve import false_rejects
-from edge.mqtt.connection import Message
 from edge.mqtt.link import Link
+from edge.mqtt.message import Message
 from edge.page.live import LiveView
 from edge.wire import station as wire
 from edge.wire import topics

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from edge.daemon.clocksync import ClockState
+from edge.daemon.identity import Identity
 from edge.daemon.parts import NS_PER_MS, Outcome
 from edge.errors import ConfigError, ContractError
 from edge.judge import Judgement
@@ -31,36 +32,6 @@ from edge.wire.verdict import (
 )
 
 _NO_FRAME = frozenset({"camera", "frozen", "incomplete", "stale"})
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What is the same on every verdict of one boot.
-
-    Attributes:
-        station, boot, gate, lot: names. camera: the camera's id.
-        cameras: of several cameras on one part, all that are needed; empty for one.
-        valid_ms: the verdict's life after its trigger.
-        model, recipe, limit: what judges, as `edge.wire.verdict.references` names it.
-        key: seals verdicts, None where they are not sealed.
-    """
-
-    station: str
-    boot: str
-    gate: str
-    lot: str
-    camera: str
-    valid_ms: float
-    model: str
-    recipe: str
-    limit: str
-    key: bytes | None
-    cameras: tuple[str, ...] = ()
-
-    @property
-    def needed(self) -> list[str]:
-        """Cameras a verdict rests on."""
-        return list(self.cameras) or [self.camera]
 
 
 @dataclass(frozen=True, slots=True)

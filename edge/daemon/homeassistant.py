@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from edge import __version__
-from edge.daemon.compose import Identity
+from edge.daemon.identity import Identity
 from edge.wire import topics
 from edge.wire.topics import Topics
 

@@ -12,8 +12,8 @@ from edge.daemon.announce import Announcer
 from edge.daemon.escape import EscapeWatch
 from edge.daemon.slack import SlackWatch
 from edge.errors import ContractError
-from edge.mqtt.connection import Incoming
 from edge.mqtt.link import Link
+from edge.mqtt.message import Incoming
 from edge.page.live import GateAckView, LiveView
 from edge.trigger.command import CommandTrigger
 from edge.wire import station as wire

@@ -22,7 +22,7 @@ from edge.judge import Judge
 from edge.preprocess import fit
 
 if TYPE_CHECKING:
-    from edge.daemon.compose import Identity
+    from edge.daemon.identity import Identity
 
 logger = logging.getLogger(__name__)
 

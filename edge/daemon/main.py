@@ -16,7 +16,7 @@ from edge.daemon.selfcheck import SelfCheck, describe
 from edge.errors import BrokerError, BundleError, OnbeltError
 from edge.installation import verify_installation
 from edge.journal.store import Journal
-from edge.mqtt.connection import probe
+from edge.mqtt.probe import probe
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from edge.bundle.reader import Bundle
 from edge.clock import Clock
 from edge.daemon import build
-from edge.daemon.compose import Identity
 from edge.daemon.config import StationConfig
+from edge.daemon.identity import Identity
 from edge.daemon.phase import Station
 from edge.daemon.selfcheck import SelfCheck, describe
 from edge.engine.base import Engine

@@ -1,16 +1,13 @@
 """What travels between the stages: a ticket per trigger, the shot taken for it, and the outcome that becomes its verdict."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.camera.base import Frame, Trigger
+from edge.daemon.identity import Identity
 from edge.judge import Judgement
-
-if TYPE_CHECKING:
-    from edge.daemon.compose import Identity
 
 NS_PER_MS = 1_000_000
 
@@ -65,7 +62,7 @@ class Outcome:
     infer_ms: float | None = None
     begun_ns: int = 0
     done_ns: int = 0
-    who: "Identity | None" = None
+    who: Identity | None = None
     have: tuple[str, ...] = ()
 
     @classmethod
@@ -78,7 +75,7 @@ class Outcome:
         begun_ns: int = 0,
         judgement: Judgement | None = None,
         infer_ms: float | None = None,
-        who: "Identity | None" = None,
+        who: Identity | None = None,
     ) -> "Outcome":
         """The outcome of a part with a frame."""
         frame = shot.frame

@@ -7,7 +7,6 @@ the parts are still answered, `invalid`, and the station is not armed.
 
 import contextlib
 import logging
-import math
 import threading
 from collections import deque
 from typing import NamedTuple
@@ -16,20 +15,22 @@ import msgspec
 
 from edge.clock import Clock
 from edge.daemon.clocksync import ClockState
-from edge.daemon.compose import Identity, Moment, compose, shortest
+from edge.daemon.compose import Moment, compose, shortest
 from edge.daemon.drift import DriftWatch
 from edge.daemon.escape import EscapeWatch
 from edge.daemon.figures import Figures
+from edge.daemon.identity import Identity
 from edge.daemon.masters import MasterWatch
 from edge.daemon.parts import NS_PER_MS, Outcome
 from edge.daemon.phase import Station
 from edge.daemon.progress import Progress
 from edge.daemon.queues import Backlog
 from edge.daemon.recorder import Recorder
+from edge.daemon.sending import Sending
 from edge.daemon.tap import Tap
 from edge.errors import ContractError, JournalError
 from edge.journal.store import Entry, Journal
-from edge.mqtt.link import Delivering, Link
+from edge.mqtt.link import Link
 from edge.mqtt.local import LocalGate
 from edge.page.live import LiveView, PartView
 from edge.wire.verdict import Verdict, encode_verdict, payload_hash
@@ -37,8 +38,6 @@ from edge.wire.verdict import Verdict, encode_verdict, payload_hash
 logger = logging.getLogger(__name__)
 
 BATCH = 64
-STALL_MS = 1000.0  # a broker that has not confirmed a verdict for so long is not there, whatever TCP says
-RENEW_MS = 3000.0  # and after so long another connection is tried: one confirmation lost would stall this one for good
 FLUSH_EVERY_NS = 1_000_000_000
 
 
@@ -49,12 +48,6 @@ class Written(NamedTuple):
     verdict: Verdict
     payload: bytes
     n: int
-
-
-class _Live(NamedTuple):
-    delivery: Delivering
-    n: int
-    sent_ns: int
 
 
 class Publisher:
@@ -102,8 +95,6 @@ class Publisher:
         self.settled_n = journal.last_n
         self._outbox = outbox
         self._journal = journal
-        self._line = line
-        self._topic = topic
         self.who = who
         self._station = station
         self._clock = clock
@@ -114,13 +105,7 @@ class Publisher:
         self.masters = masters
         self._recorder = recorder
         self._tap = tap
-        self._local = local
-        self._expiry_s = math.ceil(who.valid_ms / 1000) + 1
-        self._stall_ns = round(max(STALL_MS, who.valid_ms) * NS_PER_MS)
-        self._live: deque[_Live] = deque()
-        self._renewed_ns = 0
-        self._session = 0
-        self._confirmed: list[int] = []
+        self._sending = Sending(line, topic, who.valid_ms, station, local)
         self._flushed_ns = 0
 
     @property
@@ -143,7 +128,7 @@ class Publisher:
 
     def step(self, batch: list[Outcome]) -> None:
         """Write and publish some outcomes."""
-        self._settle()
+        self._sending.settle()
         written = self._write(batch)
         for one in written:
             self._send(one)
@@ -226,15 +211,8 @@ class Publisher:
     def _send(self, one: Written) -> None:
         now_ns = self._clock.monotonic_ns()
         slack_ms = (one.outcome.ticket.deadline_ns - now_ns) / NS_PER_MS
-        delivery = None
-        if slack_ms > 0 and not self._stalled(now_ns):
-            delivery = self._line.publish(self._topic, one.payload, qos=1, expiry_s=self._expiry_s)
-        if delivery is None:
-            if slack_ms > 0 and self._local is not None:
-                self._local.send(self._topic, one.payload)  # a broker that stalls is no reason for a gate on this box to wait
+        if not self._sending.send(one.payload, one.n, now_ns, slack_ms):
             self._figures.late += 1
-        elif one.n:
-            self._live.append(_Live(delivery, one.n, now_ns))
         trigger_ns = one.outcome.ticket.trigger.mono_ns
         self._figures.slack_ms.add(slack_ms)
         self._figures.verdict_ms.add((now_ns - trigger_ns) / NS_PER_MS)
@@ -243,39 +221,12 @@ class Publisher:
             self._figures.own_ms.add((now_ns - one.outcome.exp_ns) / NS_PER_MS - one.outcome.infer_ms)
         self._figures.count(one.verdict.verdict, one.verdict.reason)
 
-    def _stalled(self, now_ns: int) -> bool:
-        stalled = bool(self._live) and now_ns - self._live[0].sent_ns > self._stall_ns
-        if stalled:
-            self._station.raise_(
-                "broker-stalled",
-                "warning",
-                "the broker confirms no verdicts",
-                "check the broker's load and the network; verdicts go to the journal meanwhile",
-            )
-            waited_ns = now_ns - max(self._live[0].sent_ns, self._renewed_ns)
-            if waited_ns > self._stall_ns + round(RENEW_MS * NS_PER_MS):
-                self._renewed_ns = now_ns
-                self._line.renew("it confirms no verdicts")
-        else:
-            self._station.clear("broker-stalled")
-        return stalled
-
-    def _settle(self) -> None:
-        """Look which live verdicts the broker has confirmed; those of an earlier session never will be."""
-        if self._session != self._line.reconnects:
-            self._session = self._line.reconnects
-            self._live.clear()
-        waiting = [live for live in self._live if not live.delivery.done]
-        if len(waiting) != len(self._live):
-            self._confirmed += [live.n for live in self._live if live.delivery.done]
-            self._live = deque(waiting)
-
     def _rest(self) -> None:
         """Nothing waits: tidy up."""
-        self._settle()
+        self._sending.settle()
         now_ns = self._clock.monotonic_ns()
         try:
-            if (self._confirmed or self.acked) and now_ns - self._flushed_ns > FLUSH_EVERY_NS:
+            if (self._sending.confirmed or self.acked) and now_ns - self._flushed_ns > FLUSH_EVERY_NS:
                 self._flushed_ns = now_ns
                 self._journal.confirm(self._take_confirmed())
             self._journal.checkpoint(idle=True)
@@ -284,13 +235,13 @@ class Publisher:
         self._note_settled()
 
     def _take_confirmed(self) -> list[int]:
-        taken, self._confirmed = self._confirmed, []
+        taken = self._sending.take_confirmed()
         while self.acked:
             taken.append(self.acked.popleft())
         return taken
 
     def _note_settled(self) -> None:
-        undecided = [live.n for live in self._live] + self._confirmed
+        undecided = self._sending.undecided()
         self.settled_n = min(undecided) - 1 if undecided else self._journal.last_n
 
     # --- showing ----------------------------------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ from edge.daemon.announce import BEAT_HZ, Announcer
 from edge.daemon.backfill import Backfill
 from edge.daemon.capture import Capture
 from edge.daemon.clocksync import StepWatch, read_clock
-from edge.daemon.compose import Identity
 from edge.daemon.escape import EscapeWatch
 from edge.daemon.figures import Facts, Figures
+from edge.daemon.identity import Identity
 from edge.daemon.inference import Inference
 from edge.daemon.ledger import Answers, Ledger
 from edge.daemon.masters import MasterWatch, ShiftWatch

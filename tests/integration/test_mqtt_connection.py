@@ -10,7 +10,9 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from edge.errors import BrokerError
-from edge.mqtt.connection import Connection, Message, probe
+from edge.mqtt.connection import Connection
+from edge.mqtt.message import Message
+from edge.mqtt.probe import probe
 from edge.mqtt.settings import Broker
 from tests.conftest import free_port, start_mosquitto, stop_process, wait_for_port
 
@@ -174,7 +176,8 @@ def test_the_will_is_published_and_a_restart_follows_it(mosquitto):
     will = Message("s/status", b"offline", 1, True)
     script = (
         "import sys, time; sys.path.insert(0, sys.argv[2])\n"
-        "from edge.mqtt.connection import Connection, Message\nfrom edge.mqtt.settings import Broker\n"
+        "from edge.mqtt.connection import Connection\nfrom edge.mqtt.message import Message\n"
+        "from edge.mqtt.settings import Broker\n"
         "c = Connection(Broker('127.0.0.1', int(sys.argv[1])), 'onbelt-w', will=Message('s/status', b'offline', 1, True))\n"
         "c.keep('s/status', b'online 1'); c.start(); time.sleep(60)\n"
     )

@@ -61,8 +61,9 @@ def test_shares_of_defects_reach_the_scene():
 
 def wait_until_drawn(camera: BeltCamera, indices: list[int]) -> None:
     """Wait for the drawing thread, and no longer."""
-    with camera._changed:
-        assert camera._changed.wait_for(lambda: sorted(view.index for view in camera._drawn) == indices, PATIENT_S)
+    drawing = camera._drawing
+    with drawing._changed:
+        assert drawing._changed.wait_for(lambda: sorted(view.index for view in drawing._drawn) == indices, PATIENT_S)
 
 
 def test_frames_ahead_are_bounded_and_ready_when_asked_for():

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from edge.daemon.announce import Announcer, will
 from edge.daemon.backfill import Backfill
 from edge.daemon.clocksync import ClockState
-from edge.daemon.compose import Identity, Moment, check_room, compose
+from edge.daemon.compose import Moment, check_room, compose
 from edge.daemon.drift import DriftWatch
 from edge.daemon.escape import EscapeWatch
 from edge.daemon.figures import Facts, Figures
+from edge.daemon.identity import Identity
 from edge.daemon.inbox import Inbox
 from edge.daemon.ledger import Ledger
 from edge.daemon.masters import Master, MasterWatch
@@ -31,7 +32,7 @@ from edge.journal.chain import verify_chain
 from edge.journal.reader import Reader
 from edge.journal.store import Journal
 from edge.judge import Judgement
-from edge.mqtt.connection import Incoming
+from edge.mqtt.message import Incoming
 from edge.page.live import LiveView
 from edge.regions import Region
 from edge.trigger.command import CommandTrigger

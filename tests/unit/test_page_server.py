@@ -17,11 +17,12 @@ import pytest
 
 from edge import __version__
 from edge.errors import ConfigError
+from edge.page import connections as connections_module
 from edge.page import handler as handler_module
-from edge.page import server as server_module
-from edge.page.handler import STATIC, Site
+from edge.page import site as site_module
 from edge.page.live import GateAckView, LiveView, PartView
 from edge.page.server import PageServer
+from edge.page.site import STATIC, Site
 from edge.wire.verdict import REASONS
 from tests.support.page_feed import STATE
 
@@ -377,7 +378,7 @@ def test_a_browser_that_stops_reading_is_dropped_and_nothing_piles_up(view, page
 
 
 def test_the_number_of_open_pages_is_bounded(page, monkeypatch):
-    monkeypatch.setattr(handler_module, "MAX_LIVE", 2)
+    monkeypatch.setattr(site_module, "MAX_LIVE", 2)
     streams = [Stream(page) for _ in range(3)]
     try:
         assert [stream.answer.status for stream in streams] == [200, 200, 503]
@@ -395,20 +396,20 @@ def test_the_number_of_open_pages_is_bounded(page, monkeypatch):
 
 # -------------------------------------------------------------------------------------------------- bounds
 def test_the_number_of_connections_is_bounded(page, monkeypatch):
-    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(connections_module, "MAX_CONNECTIONS", 3)
     idle = [socket.create_connection(("127.0.0.1", port_of(page)), timeout=5) for _ in range(3)]
     server = page._server
     assert server is not None
-    wait_until(lambda: server.connections() == 3)
+    wait_until(lambda: server.connections.count == 3)
     assert raw(page, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").startswith(b"HTTP/1.1 503 ")
     for wire in idle:
         wire.close()
-    wait_until(lambda: server.connections() == 0)
+    wait_until(lambda: server.connections.count == 0)
     assert ask(page, "/healthz").status == 200
 
 
 def test_a_request_sent_a_byte_at_a_time_is_cut_off(page, monkeypatch):
-    monkeypatch.setattr(server_module, "REQUEST_DEADLINE_S", 0.5)
+    monkeypatch.setattr(connections_module, "REQUEST_DEADLINE_S", 0.5)
     with socket.create_connection(("127.0.0.1", port_of(page)), timeout=5) as wire:
         start = time.monotonic()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):

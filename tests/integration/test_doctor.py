@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from edge.daemon import doctor
+from edge.doctor import examine, machine, software
 from tests.conftest import free_port, stop_process
 from tests.support.rig import ROOT, Process
 
@@ -81,8 +81,8 @@ def test_a_port_that_is_taken_is_a_warning(tmp_path, mosquitto):
 def test_no_key_at_all_is_a_failure(monkeypatch):
     from edge.bundle.signing import TrustStore
 
-    monkeypatch.setattr(doctor, "default_trust", TrustStore)
-    (finding,) = doctor._default_keys()
+    monkeypatch.setattr(software, "default_trust", TrustStore)
+    (finding,) = software.default_keys()
     assert (finding.status, finding.text) == ("fail", "none")
     assert "/etc/onbelt/trusted" in finding.remedy
 
@@ -91,7 +91,7 @@ def test_a_check_that_fails_itself_is_a_finding(monkeypatch):
     def broken():
         raise OSError("no /proc here")
 
-    assert [finding.status for finding in doctor._guard(broken)] == ["warn"]
+    assert [finding.status for finding in examine._guard(broken)] == ["warn"]
 
 
 @pytest.mark.parametrize(("saturates", "status"), [(True, "warn"), (False, "ok")])
@@ -99,7 +99,7 @@ def test_the_processor_is_explained(monkeypatch, saturates, status):
     from edge.engine.machine import Machine
 
     extensions = ("avx2",) if saturates else ("avx2", "avx512_vnni")
-    monkeypatch.setattr(doctor, "this_machine", lambda: Machine("Some CPU", 4, extensions))
-    finding = next(iter(doctor._processor()))
+    monkeypatch.setattr(machine, "this_machine", lambda: Machine("Some CPU", 4, extensions))
+    finding = next(iter(machine.processor()))
     assert finding.status == status
     assert ("three instructions" in finding.text) == saturates
