@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import ssl
+import time
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -14,6 +15,7 @@ from edge.mqtt.message import Message
 from edge.mqtt.settings import Broker
 
 CONNECT_TIMEOUT_S = 4.0
+GOODBYE_S = 0.5  # a broker hangs up at once when it is told goodbye
 MAX_INCOMING_BYTES = 64 * 1024
 # mosquitto grants a client 20 messages in flight unless configured otherwise; more would be a protocol error.
 IN_FLIGHT = 16
@@ -82,8 +84,15 @@ def leave(client: paho.Client, *, politely: bool) -> None:
     """End a client for good. Unless it ends politely its socket is closed: a peer that stopped reading gets no more later."""
     if politely:
         client.disconnect()
-    client.loop_stop()
+        end = time.monotonic() + GOODBYE_S
+        while client.socket() is not None and time.monotonic() < end:
+            time.sleep(0.005)
+    # paho's thread ends when nothing is unconfirmed, or with its connection: a peer that never confirms would hold it for ever.
     sock = client.socket()
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+    client.loop_stop()
     if sock is not None:
         with contextlib.suppress(OSError):
             sock.close()
