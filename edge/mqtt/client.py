@@ -88,7 +88,7 @@ def leave(client: paho.Client, *, politely: bool) -> None:
         while client.socket() is not None and time.monotonic() < end:
             time.sleep(0.005)
     # paho's thread ends when nothing is unconfirmed, or with its connection: a peer that never confirms would hold it for ever.
-    sock = client.socket()
+    sock: Any = client.socket()  # paho types it by what it uses of it itself
     if sock is not None:
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
