@@ -9,8 +9,8 @@ The nine rules of the verdict contract (docs/gate.md), and the method that holds
 3. anything but a pass is sticky; duplicates and late ones      `verdict`, `_take`
 4. at D: pass only with a valid PASS in hand                    `_decide`, `_may_open`
 5. a reject after D never actuates                              `_after_the_fact`
-6. missed beats or armed=false disarm                           `Station.reasons`, `_look_around`
-7. missing verdicts or an outage ask for a line stop            `_count_missing`, `_stop_or_go`
+6. missed beats or armed=false disarm                           `Station.reasons`, `Standing.look`
+7. missing verdicts or an outage ask for a line stop            `Standing.decided`, `Standing.stop_or_go`
 8. every decision is acked                                      `_ack`
 9. the output is normally closed                                only `_decide` ever says "open"; the loop kicks the watchdog
 
@@ -21,27 +21,14 @@ gate in between takes the permit back.
 import math
 from collections import Counter
 
-from edge.gate.actions import (
-    Action,
-    Armed,
-    ClearAlarm,
-    Close,
-    Disarmed,
-    LineStop,
-    Open,
-    Quarantine,
-    RaiseAlarm,
-    SendAck,
-    Why,
-)
+from edge.gate.actions import Action, Armed, Close, Open, Quarantine, SendAck, Why
 from edge.gate.arming import ClockWatch, Commissioning, Station
 from edge.gate.register import Register, Slot
 from edge.gate.settings import NS_PER_MS, GateSettings
+from edge.gate.standing import Standing
 from edge.wire.station import ACK_SCHEMA, Ack, Beat, Birth, State, Status
 from edge.wire.trigger import LineTrigger
 from edge.wire.verdict import Verdict
-
-NS_PER_S = 1_000_000_000
 
 
 class Gate:
@@ -63,25 +50,18 @@ class Gate:
         self._utc_us = 0
         self._last_count = -1
         self._count_back = ""
-        self._disarmed: tuple[str, ...] | None = None
-        self._missing_run = 0
-        self._missing_since_ns = 0
-        self._unfit_since_ns: int | None = None
-        self._fit_since_ns: int | None = None
-        self._stopping = ""
-        self._stopped_since_ns: int | None = None
-        self._alarms: set[str] = set()
         self.counts: Counter[str] = Counter()
+        self._standing = Standing(settings, self.counts)
 
     @property
     def armed(self) -> bool:
         """A valid PASS opens."""
-        return self._disarmed == ()
+        return self._standing.armed
 
     @property
     def stopping(self) -> bool:
         """A line stop is requested."""
-        return bool(self._stopping)
+        return self._standing.stopping
 
     @property
     def p999_ms(self) -> float:
@@ -128,7 +108,7 @@ class Gate:
         self.counts["overflow"] += 1
         text = f"more than {self._settings.max_slots} parts between camera and rejector"
         remedy = "gate_ms is far too long for this line, or the light barrier chatters"
-        return actions + self._alarm("overflow", "fault", text, remedy)
+        return actions + self._standing.alarm("overflow", "fault", text, remedy)
 
     def verdict(self, verdict: Verdict, now_ns: int, *, mac_ok: bool = False) -> list[Action]:
         """Rules 2, 3 and 5: a decoded verdict came at `now_ns`. `mac_ok`: its MAC held under the configured key."""
@@ -197,7 +177,7 @@ class Gate:
         actions = self._look_around(now_ns)
         for slot in self._register.due(now_ns):
             actions += self._decide(slot, now_ns)
-        return actions + self._stop_or_go(now_ns)
+        return actions + self._standing.stop_or_go(now_ns, len(self._register))
 
     # --- rules 2 to 5: one part ------------------------------------------------------------------------------------------
 
@@ -254,7 +234,11 @@ class Gate:
         if not answered:
             self._commissioning.measured(math.inf, None)
         output: Action = Open(slot.count) if opened else Close(slot.count, hold=held)
-        return [output, self._ack(slot, why, opened, held), *self._count_missing(slot, answered, held)]
+        return [
+            output,
+            self._ack(slot, why, opened, held),
+            *self._standing.decided(slot, now_ns, answered=answered, held=held),
+        ]
 
     def _after_the_fact(self, slot: Slot, verdict: Verdict) -> list[Action]:
         """Rule 5, and the late half of rule 3: the part is decided; nothing moves any more."""
@@ -266,7 +250,7 @@ class Gate:
             return []
         self.counts["quarantined"] += 1
         text = f"{verdict.verdict} came after part {slot.count} had passed"
-        alarm = self._alarm("quarantine", "fault", text, f"take part {slot.count} {slot.part_id} out by hand")
+        alarm = self._standing.alarm("quarantine", "fault", text, f"take part {slot.count} {slot.part_id} out by hand")
         return [Quarantine(slot.count, slot.count, text), *alarm]
 
     def _ack(self, slot: Slot, why: Why, opened: bool, held: bool) -> SendAck:
@@ -302,7 +286,7 @@ class Gate:
         self._register.forget()
         return actions
 
-    # --- rules 6 and 7: the gate as a whole ------------------------------------------------------------------------------
+    # --- rule 6: the gate as a whole ----------------------------------------------------------------------------------
 
     def _reasons(self, now_ns: int) -> list[str]:
         """What keeps the gate from opening, apart from the commissioning, which needs the parts to come."""
@@ -311,93 +295,5 @@ class Gate:
 
     def _look_around(self, now_ns: int) -> list[Action]:
         """Rule 6: arm or disarm, and say why."""
-        faults = self._reasons(now_ns)
-        if faults:
-            self._fit_since_ns = None
-            self._unfit_since_ns = now_ns if self._unfit_since_ns is None else self._unfit_since_ns
-        else:
-            self._unfit_since_ns = None
-            self._fit_since_ns = now_ns if self._fit_since_ns is None else self._fit_since_ns
-        commissioning = self._commissioning.reason()
-        reasons = tuple(faults + ([commissioning] if commissioning and not faults else []))
-        before, self._disarmed = self._disarmed, reasons
-        if not reasons:
-            if before == ():
-                return []
-            self.counts["armed"] += 1
-            return [Armed(self._station.armed_set[0], self.p999_ms), *self._clear("disarmed")]
-        if before == ():
-            self.counts["disarmed"] += 1
-        elif before is not None and _kind(before) == _kind(reasons):
-            return []
-        return [
-            Disarmed(reasons),
-            *self._alarm("disarmed", "fault" if faults else "warning", reasons[0], "see the reasons in the gate's log"),
-        ]
-
-    def _count_missing(self, slot: Slot, answered: bool, held: bool) -> list[Action]:
-        """Rule 7: parts in a row without a valid verdict."""
-        if answered:
-            self._missing_run = 0
-            return []
-        self.counts["missing"] += 1
-        self._missing_run += 1
-        if self._missing_run == 1:
-            self._missing_since_ns = slot.trigger_ns
-        outage_s = (slot.deadline_ns - self._missing_since_ns) / NS_PER_S
-        if held or self._missing_run >= self._settings.missing_stop:
-            return self._stop(f"{self._missing_run} parts in a row without a valid verdict")
-        if self._missing_run > 1 and outage_s >= self._settings.outage_stop_s:
-            return self._stop(f"no valid verdict for {outage_s:.1f} s")
-        return []
-
-    def _stop_or_go(self, now_ns: int) -> list[Action]:
-        """Rule 7: a station unfit for so long while parts come; and the release once it is fit, or for a trial."""
-        if self._stopping:
-            return self._release(now_ns)
-        if self._unfit_since_ns is not None and len(self._register) > 0:
-            outage_s = (now_ns - self._unfit_since_ns) / NS_PER_S
-            if outage_s >= self._settings.outage_stop_s:
-                return self._stop(f"disarmed for {outage_s:.1f} s while parts come")
-        return []
-
-    def _release(self, now_ns: int) -> list[Action]:
-        if self._stopped_since_ns is None:
-            self._stopped_since_ns = now_ns
-        fit_ns, retry_s = self._fit_since_ns, self._settings.stop_retry_s
-        fit = fit_ns is not None and now_ns - fit_ns >= self._settings.stop_hold_s * NS_PER_S
-        # A part that came before the stop took hold must not renew the request: a trial waits until all of them are decided.
-        trial = retry_s > 0 and now_ns - self._stopped_since_ns >= retry_s * NS_PER_S and len(self._register) == 0
-        if not fit and not trial:
-            return []
-        why, self._stopping = self._stopping, ""
-        self._stopped_since_ns = None
-        self._missing_run = 0
-        said = "the station is fit again" if fit else "a part is tried"
-        return [LineStop(on=False, why=f"{said} (was: {why})"), *self._clear("line-stop")]
-
-    def _stop(self, why: str) -> list[Action]:
-        if self._stopping:
-            return []
-        self._stopping = why
-        # The release counts from here: a station that is fit and yet gives no verdicts must not start the line at once.
-        self._fit_since_ns = None
-        self.counts["line-stop"] += 1
-        remedy = "find out why verdicts are missing; the line may run again when the request is taken back"
-        return [LineStop(on=True, why=why), *self._alarm("line-stop", "fault", why, remedy)]
-
-    def _alarm(self, what: str, severity: str, text: str, remedy: str) -> list[Action]:
-        self._alarms.add(what)
-        code = f"gate-{self._settings.gate}-{what}"
-        return [RaiseAlarm(code, "fault" if severity == "fault" else "warning", text, remedy)]
-
-    def _clear(self, what: str) -> list[Action]:
-        if what not in self._alarms:
-            return []
-        self._alarms.discard(what)
-        return [ClearAlarm(f"gate-{self._settings.gate}-{what}")]
-
-
-def _kind(reasons: tuple[str, ...]) -> tuple[str, ...]:
-    """Reasons without their figures: a count that goes up is no news."""
-    return tuple("".join(c for c in reason if not c.isdigit()) for reason in reasons)
+        proof = Armed(self._station.armed_set[0], self.p999_ms)
+        return self._standing.look(self._reasons(now_ns), self._commissioning.reason(), proof, now_ns)

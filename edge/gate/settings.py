@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 NS_PER_MS = 1_000_000
+NS_PER_S = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,12 +139,12 @@ def _keeps_permits(process: Any, gate: Any) -> None:
 
     gate.__class__ = Keeping
     verdict = gate.verdict
-    # Not by `_disarmed`: that also says "commissioning", which ends by verdicts only.
+    # Not by `armed`: that also says "commissioning", which ends by verdicts only.
     gate.verdict = lambda given, now_ns, *, mac_ok=False: ([] if gate._reasons(now_ns) else verdict(given, now_ns, mac_ok=mac_ok))
 
 
 def _never_stops(process: Any, gate: Any) -> None:
-    gate._stop = lambda why: []
+    gate._standing._stop = lambda why: []
 
 
 def _silent(process: Any, gate: Any) -> None:
