@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from edge.errors import ConfigError
+from edge.gate.encoder import EncoderSettings
 from edge.gate.pins import PinSettings
 from edge.gate.settings import GateSettings
 from edge.mqtt.settings import Broker, read_secret
@@ -61,6 +62,16 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mac_key: str = ""  # file; without it the credential verdict.key counts
 
 
+class EncoderTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The shift register by the belt's counts (`edge.gate.encoder`); `gate_counts` = 0 lets it go by time."""
+
+    gate_counts: Annotated[int, msgspec.Meta(ge=0, le=2**30)] = 0
+    window_counts: Annotated[int, msgspec.Meta(ge=0, le=2**30)] = 0
+    max_counts_per_s: Annotated[float, msgspec.Meta(ge=0.0, le=1e7)] = 0.0
+    back_counts: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 8
+    silence_ms: Annotated[float, msgspec.Meta(gt=0.0, le=10_000.0)] = 200.0
+
+
 class Expect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the gate is armed for; an empty value takes what the station announces."""
 
@@ -101,6 +112,8 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stop_pin: PinNumber = -1
     falling: bool = False
     debounce_us: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 1000
+    encoder_pin: PinNumber = -1
+    encoder_b_pin: PinNumber = -1
     open_ms: Annotated[float, msgspec.Meta(gt=0.0, le=10_000.0)] = 60.0
     forward: str = ""
     socket: str = ""
@@ -111,6 +124,7 @@ class GateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     station: Station
     timing: Timing
+    encoder: EncoderTable = EncoderTable()
     rules: Rules = Rules()
     expect: Expect = Expect()
     mqtt: Mqtt = Mqtt()
@@ -136,10 +150,25 @@ class GateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 limit=self.expect.limit,
                 recipe=self.expect.recipe,
                 sealed=self.rules.require_mac,
+                encoder=self._encoder(),
                 **rules,
             )
         except ValueError as exc:
             raise ConfigError(f"[timing]: {exc}") from exc
+
+    def _encoder(self) -> EncoderSettings | None:
+        given, timing = self.encoder, self.timing
+        if not given.gate_counts:
+            return None
+        if not given.max_counts_per_s:
+            raise ConfigError("encoder.max_counts_per_s: expected the belt's top speed with encoder.gate_counts, there is none")
+        try:
+            return EncoderSettings(
+                given.gate_counts, given.window_counts, given.max_counts_per_s, timing.lead_ms, timing.margin_ms,
+                given.back_counts, given.silence_ms,
+            )  # fmt: skip
+        except ValueError as exc:
+            raise ConfigError(f"[encoder]: {exc}") from exc
 
     def broker(self) -> Broker:
         """The broker's address, the password read from its file or from the service manager's credentials.
@@ -196,13 +225,17 @@ class GateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for key, pin in pins.items():
             if pin < 0:
                 raise ConfigError(f'line.{key}: expected the number of a pin with line.kind = "gpio", there is none')
-        used = [pin for pin in (*pins.values(), line.stop_pin) if pin >= 0]
+        if self.encoder.gate_counts and line.encoder_pin < 0:
+            raise ConfigError(
+                "line.encoder_pin: expected the pin of the encoder's channel A with encoder.gate_counts, there is none"
+            )
+        used = [pin for pin in (*pins.values(), line.stop_pin, line.encoder_pin, line.encoder_b_pin) if pin >= 0]
         if len(set(used)) != len(used):
             raise ConfigError(f"line: expected a pin of its own for each wire, got {used}")
         forward = loopback_address(line.forward, "line.forward") if line.forward else None
         return PinSettings(
             line.chip, line.trigger_pin, line.output_pin, line.watchdog_pin, line.stop_pin, line.falling, line.debounce_us,
-            line.open_ms, forward,
+            line.open_ms, forward, line.encoder_pin, line.encoder_b_pin,
         )  # fmt: skip
 
     def topics(self) -> Topics:

@@ -41,6 +41,7 @@ from edge.mqtt.local import LocalEar
 from edge.mqtt.settings import Broker
 from edge.wire import topics as channels
 from edge.wire.station import ACK, ALARM, ALARM_SCHEMA, BEAT, BIRTH, STATE, STATUS, Alarm
+from edge.wire.trigger import LineTrigger
 from edge.wire.verdict import decode_verdict, verify_mac
 
 logger = logging.getLogger(__name__)
@@ -138,8 +139,9 @@ class GateProcess:
         if self._ear is not None:
             now_ns = self._clock.monotonic_ns()
             messages += [Received(now_ns, self._link.channels[topic], payload) for topic, payload in self._ear.messages()]
-        for trigger in self._wiring.triggers():
-            actions += self._gate.trigger(trigger, self._clock.monotonic_ns())
+        for told in self._wiring.triggers():
+            now_ns = self._clock.monotonic_ns()
+            actions += self._gate.trigger(told, now_ns) if isinstance(told, LineTrigger) else self._gate.count(told, now_ns)
         for message in messages:
             actions += self._hear(message)
         return actions + self._gate.tick(self._clock.monotonic_ns(), self._clock.utc_us())

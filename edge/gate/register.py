@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edge.gate.actions import Why
+from edge.wire.verdict import Part
 
 
 @dataclass(slots=True)
@@ -14,6 +15,8 @@ class Slot:
     Attributes:
         count: the part's number on the line. part_id: its serial number, or empty.
         encoder: encoder counts at the trigger, 0 without one.
+        position, deadline_count: where the belt stood at the trigger, and where it will stand at D, counts; None where the
+            register goes by time.
         trigger_ns: light barrier. deadline_ns: D, when it is decided. actuate_until_ns: last moment the output can act.
             All CLOCK_MONOTONIC.
         permit: id of the valid PASS in hand, or empty. token: self-check token it was given under.
@@ -30,6 +33,8 @@ class Slot:
     deadline_ns: int
     actuate_until_ns: int
     encoder: int = 0
+    position: int | None = None
+    deadline_count: int | None = None
     permit: str = ""
     token: str = ""
     veto: str = ""
@@ -38,6 +43,16 @@ class Slot:
     refused_id: str = ""
     decided: bool = False
     opened: bool = False
+
+    def is_of(self, part: Part) -> bool:
+        """The number alone could be an old line's; encoder and serial number, where there are any, must agree as well."""
+        if self.encoder and part.enc and self.encoder != part.enc:
+            return False
+        return not self.part_id or part.src != "barcode" or self.part_id == part.id
+
+    def forbid(self, verdict_id: str) -> None:
+        """Rule 3: a verdict other than pass sticks; the first one is named."""
+        self.veto = self.veto or verdict_id
 
     def withdraw(self, why: Why) -> None:
         """Take a permit back: what it rested on no longer holds."""
@@ -78,9 +93,9 @@ class Register:
         """All parts on their way, oldest first."""
         return iter(tuple(self._pending.values()))
 
-    def due(self, now_ns: int) -> Iterator[Slot]:
-        """Parts whose deadline has come, oldest first."""
-        return iter(tuple(slot for slot in self._pending.values() if slot.deadline_ns <= now_ns))
+    def due(self, now_ns: int, position: int | None = None) -> Iterator[Slot]:
+        """Parts whose deadline has come, oldest first: by time, or by where the belt stands now."""
+        return iter(tuple(slot for slot in self._pending.values() if slot.deadline_ns <= now_ns or _come(slot, position)))
 
     def next_deadline_ns(self) -> int | None:
         """When the next part must be decided; None when there is none."""
@@ -97,3 +112,7 @@ class Register:
     def forget(self) -> None:
         """Drop the memory of decided parts: the line counts from the beginning."""
         self._decided.clear()
+
+
+def _come(slot: Slot, position: int | None) -> bool:
+    return position is not None and slot.deadline_count is not None and position >= slot.deadline_count

@@ -1,6 +1,6 @@
 """The gate's rules as a state machine without I/O: events and the time go in, actions come out.
 
-    trigger, verdict, beat, birth, state, status, tick  ->  open, close, ack, quarantine, alarm, armed, disarmed, line stop
+    trigger, count, verdict, beat, birth, state, status, tick  ->  open, close, ack, quarantine, alarm, armed, disarmed, line stop
 
 The nine rules of the verdict contract (docs/gate.md), and the method that holds each:
 
@@ -21,13 +21,15 @@ gate in between takes the permit back.
 import math
 from collections import Counter
 
+from edge.gate.acks import Decision, make_ack
 from edge.gate.actions import Action, Armed, Close, Open, Quarantine, SendAck, Why
 from edge.gate.arming import ClockWatch, Commissioning, Station
+from edge.gate.encoder import Encoder
 from edge.gate.register import Register, Slot
 from edge.gate.settings import NS_PER_MS, GateSettings
 from edge.gate.standing import Standing
-from edge.wire.station import ACK_SCHEMA, Ack, Beat, Birth, State, Status
-from edge.wire.trigger import LineTrigger
+from edge.wire.station import Beat, Birth, State, Status
+from edge.wire.trigger import EncoderCount, LineTrigger
 from edge.wire.verdict import Verdict
 
 
@@ -47,6 +49,7 @@ class Gate:
         self._station = Station(settings)
         self._commissioning = Commissioning(settings.commissioning_parts, settings.deadline_ms, settings.clock_uncertainty_ms)
         self._clock = ClockWatch(settings.clock_step_ms)
+        self._encoder = Encoder(settings.encoder) if settings.encoder is not None else None
         self._utc_us = 0
         self._last_count = -1
         self._count_back = ""
@@ -70,7 +73,9 @@ class Gate:
 
     def next_wake_ns(self) -> int | None:
         """When `tick` must be called at the latest: the next decision, or the moment silence disarms."""
-        moments = (self._register.next_deadline_ns(), self._station.silent_after_ns() if self.armed else None)
+        moments = [self._register.next_deadline_ns(), self._station.silent_after_ns() if self.armed else None]
+        if self._encoder is not None and len(self._register) > 0:
+            moments.append(self._encoder.silent_at_ns())
         return min((moment for moment in moments if moment is not None), default=None)
 
     # --- events ---------------------------------------------------------------------------------------------------------
@@ -99,9 +104,12 @@ class Gate:
             part_id=trigger.part,
             encoder=trigger.enc,
             trigger_ns=trigger_ns,
-            deadline_ns=trigger_ns + self._settings.deadline_ns,
+            deadline_ns=trigger_ns + self._settings.decide_by_ns,
             actuate_until_ns=trigger_ns + self._settings.actuate_until_ns,
         )
+        if self._encoder is not None:
+            slot.position = self._encoder.part(trigger.enc, trigger_ns, len(self._register))
+            slot.deadline_count = slot.position + self._encoder.settings.deadline_counts
         self.counts["parts"] += 1
         if self._register.add(slot):
             return actions
@@ -110,6 +118,14 @@ class Gate:
         remedy = "gate_ms is far too long for this line, or the light barrier chatters"
         return actions + self._standing.alarm("overflow", "fault", text, remedy)
 
+    def count(self, count: EncoderCount, now_ns: int) -> list[Action]:
+        """Rule 4 by counts: the belt stands there; what that decides is decided by the next `tick`."""
+        if self._encoder is None or count.mono_us * 1000 > now_ns:
+            self.counts["encoder-refused"] += 1
+        else:
+            self._encoder.read(count.enc, count.mono_us * 1000, len(self._register))
+        return []
+
     def verdict(self, verdict: Verdict, now_ns: int, *, mac_ok: bool = False) -> list[Action]:
         """Rules 2, 3 and 5: a decoded verdict came at `now_ns`. `mac_ok`: its MAC held under the configured key."""
         if verdict.station != self._settings.station or verdict.gate != self._settings.gate or verdict.hist is True:
@@ -117,7 +133,7 @@ class Gate:
             return []
         why = self._station.refusal(verdict, now_ns, mac_ok=mac_ok)
         slot = self._register.find(verdict.part.trig)
-        if slot is None or not self._same_part(slot, verdict):
+        if slot is None or not slot.is_of(verdict.part):
             self.counts[why or "unknown-part"] += 1
             return []
         if why is not None:
@@ -174,18 +190,14 @@ class Gate:
         """Rules 4, 6 and 7: time has passed. `utc_us` labels the acks and shows clock steps."""
         self._utc_us = utc_us
         self._clock.look(now_ns, utc_us, self._station.token)
+        lost = self._encoder is not None and self._encoder.watch(now_ns, len(self._register))
         actions = self._look_around(now_ns)
-        for slot in self._register.due(now_ns):
+        position = self._encoder.position if self._encoder is not None else None
+        for slot in self._register.pending() if lost else self._register.due(now_ns, position):
             actions += self._decide(slot, now_ns)
         return actions + self._standing.stop_or_go(now_ns, len(self._register))
 
     # --- rules 2 to 5: one part ------------------------------------------------------------------------------------------
-
-    def _same_part(self, slot: Slot, verdict: Verdict) -> bool:
-        """The number alone could be an old line's; encoder and serial number, where there are any, must agree as well."""
-        if slot.encoder and verdict.part.enc and slot.encoder != verdict.part.enc:
-            return False
-        return not slot.part_id or verdict.part.src != "barcode" or slot.part_id == verdict.part.id
 
     def _in_time(self, slot: Slot, verdict: Verdict, now_ns: int) -> bool:
         """Before D, and before the validity the verdict states for itself, both from the gate's own trigger."""
@@ -199,18 +211,21 @@ class Gate:
         if first and verdict.verdict != "invalid":
             self._commissioning.measured((now_ns - slot.trigger_ns) / NS_PER_MS, verdict.clk.unc_us)
         if verdict.verdict != "pass":
-            self._forbid(slot, verdict.id)
+            slot.forbid(verdict.id)
         elif not slot.permit:
             slot.permit, slot.token = verdict.id, verdict.ctx.check
         if first:
             slot.arrived_ns = now_ns
 
-    def _forbid(self, slot: Slot, verdict_id: str) -> None:
-        slot.veto = slot.veto or verdict_id
-
     def _may_open(self, slot: Slot, now_ns: int) -> bool:
         """Rule 4, asked at D: a permit, no veto, the self-check behind it still alive, and time left to act."""
-        return bool(slot.permit) and not slot.veto and self._permit_lives(slot, now_ns) and now_ns < slot.actuate_until_ns
+        return bool(slot.permit) and not slot.veto and self._permit_lives(slot, now_ns) and self._can_act(slot, now_ns)
+
+    def _can_act(self, slot: Slot, now_ns: int) -> bool:
+        """The part stands where the output acts on it: neither gone by, nor, on a belt that rests, still to come."""
+        if now_ns >= slot.actuate_until_ns:
+            return False
+        return self._encoder is None or self._encoder.reaches(slot.position, now_ns)
 
     def _permit_lives(self, slot: Slot, now_ns: int) -> bool:
         return self._station.token_lives(slot.token, now_ns)
@@ -254,24 +269,8 @@ class Gate:
         return [Quarantine(slot.count, slot.count, text), *alarm]
 
     def _ack(self, slot: Slot, why: Why, opened: bool, held: bool) -> SendAck:
-        answered = bool(slot.permit or slot.veto)
-        verdict_id = slot.veto or slot.permit or slot.refused_id
-        return SendAck(
-            Ack(
-                sch=ACK_SCHEMA,
-                station=self._settings.station,
-                gate=self._settings.gate,
-                id=verdict_id,
-                trig=slot.count,
-                part=slot.part_id,
-                decision="pass" if opened else "hold" if held else "reject",
-                why=why,
-                slack_ms=round((slot.deadline_ns - slot.arrived_ns) / NS_PER_MS, 3) if answered else None,
-                fired=opened,
-                confirmed=None,
-                at_us=self._utc_us,
-            )
-        )
+        decision: Decision = "pass" if opened else "hold" if held else "reject"
+        return SendAck(make_ack(self._settings, slot, decision, why, self._utc_us))
 
     def _start_over(self, count: int, now_ns: int) -> list[Action]:
         """The line counts from the beginning: a number is no name any more until the station starts anew, too."""
@@ -290,7 +289,8 @@ class Gate:
 
     def _reasons(self, now_ns: int) -> list[str]:
         """What keeps the gate from opening, apart from the commissioning, which needs the parts to come."""
-        found = [reason for reason in (self._clock.reason(), self._count_back) if reason]
+        belt = self._encoder.reason() if self._encoder is not None else ""
+        found = [reason for reason in (self._clock.reason(), self._count_back, belt) if reason]
         return found + self._station.reasons(now_ns)
 
     def _look_around(self, now_ns: int) -> list[Action]:
