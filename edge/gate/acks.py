@@ -1,13 +1,21 @@
-"""Rule 8: what the station is told of each part."""
+"""What a decision means: for the outputs, and, rule 8, for the station, which is told of each part."""
 
 from typing import Literal
 
-from edge.gate.actions import Why
+from edge.gate.actions import Close, Open, Reinspect, Why
 from edge.gate.register import Slot
 from edge.gate.settings import NS_PER_MS, GateSettings
 from edge.wire.station import ACK_SCHEMA, Ack
 
-Decision = Literal["pass", "reject", "hold"]
+Decision = Literal["pass", "reject", "hold", "reinspect"]
+COUNTED = {"pass": "opened", "reinspect": "reinspected"}  # all others are "closed"
+
+
+def output_for(decision: Decision, count: int) -> Open | Close | Reinspect:
+    """Which output a decision drives; only "pass" opens."""
+    if decision == "pass":
+        return Open(count)
+    return Reinspect(count) if decision == "reinspect" else Close(count, hold=decision == "hold")
 
 
 def make_ack(settings: GateSettings, slot: Slot, decision: Decision, why: Why, at_us: int) -> Ack:
@@ -28,7 +36,7 @@ def make_ack(settings: GateSettings, slot: Slot, decision: Decision, why: Why, a
         decision=decision,
         why=why,
         slack_ms=round(slack_ms, 3) if answered else None,
-        fired=decision == "pass",
+        fired=decision in {"pass", "reinspect"},
         confirmed=None,
         at_us=at_us,
     )

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from edge.errors import ConfigError
-from edge.gate.encoder import EncoderSettings
+from edge.gate.encoder_table import EncoderTable
 from edge.gate.pins import PinSettings
 from edge.gate.settings import GateSettings
 from edge.mqtt.settings import Broker, read_secret
@@ -49,6 +49,7 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The contract's numbers. `pass` for a missing verdict does not exist: it would need a signed waiver."""
 
     on_missing: Literal["reject", "hold"] = "reject"
+    on_uncertain: Literal["reject", "reinspect"] = "reject"
     missing_stop: AtLeastOne = 3
     outage_stop_s: Positive = 2.0
     stop_hold_s: NotNegative = 1.0
@@ -60,16 +61,6 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_slots: AtLeastOne = 256
     require_mac: bool = False
     mac_key: str = ""  # file; without it the credential verdict.key counts
-
-
-class EncoderTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The shift register by the belt's counts (`edge.gate.encoder`); `gate_counts` = 0 lets it go by time."""
-
-    gate_counts: Annotated[int, msgspec.Meta(ge=0, le=2**30)] = 0
-    window_counts: Annotated[int, msgspec.Meta(ge=0, le=2**30)] = 0
-    max_counts_per_s: Annotated[float, msgspec.Meta(ge=0.0, le=1e7)] = 0.0
-    back_counts: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 8
-    silence_ms: Annotated[float, msgspec.Meta(gt=0.0, le=10_000.0)] = 200.0
 
 
 class Expect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,6 +101,7 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     output_pin: PinNumber = -1
     watchdog_pin: PinNumber = -1
     stop_pin: PinNumber = -1
+    reinspect_pin: PinNumber = -1
     falling: bool = False
     debounce_us: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 1000
     encoder_pin: PinNumber = -1
@@ -150,25 +142,11 @@ class GateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 limit=self.expect.limit,
                 recipe=self.expect.recipe,
                 sealed=self.rules.require_mac,
-                encoder=self._encoder(),
+                encoder=self.encoder.settings(self.timing.lead_ms, self.timing.margin_ms),
                 **rules,
             )
         except ValueError as exc:
             raise ConfigError(f"[timing]: {exc}") from exc
-
-    def _encoder(self) -> EncoderSettings | None:
-        given, timing = self.encoder, self.timing
-        if not given.gate_counts:
-            return None
-        if not given.max_counts_per_s:
-            raise ConfigError("encoder.max_counts_per_s: expected the belt's top speed with encoder.gate_counts, there is none")
-        try:
-            return EncoderSettings(
-                given.gate_counts, given.window_counts, given.max_counts_per_s, timing.lead_ms, timing.margin_ms,
-                given.back_counts, given.silence_ms,
-            )  # fmt: skip
-        except ValueError as exc:
-            raise ConfigError(f"[encoder]: {exc}") from exc
 
     def broker(self) -> Broker:
         """The broker's address, the password read from its file or from the service manager's credentials.
@@ -229,13 +207,20 @@ class GateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError(
                 "line.encoder_pin: expected the pin of the encoder's channel A with encoder.gate_counts, there is none"
             )
-        used = [pin for pin in (*pins.values(), line.stop_pin, line.encoder_pin, line.encoder_b_pin) if pin >= 0]
+        if (line.reinspect_pin >= 0) != (self.rules.on_uncertain == "reinspect"):
+            raise ConfigError(
+                f'line.reinspect_pin: expected a pin with rules.on_uncertain = "reinspect", and none without, got '
+                f"{line.reinspect_pin} with {self.rules.on_uncertain!r}"
+            )
+        used = [
+            pin for pin in (*pins.values(), line.stop_pin, line.reinspect_pin, line.encoder_pin, line.encoder_b_pin) if pin >= 0
+        ]
         if len(set(used)) != len(used):
             raise ConfigError(f"line: expected a pin of its own for each wire, got {used}")
         forward = loopback_address(line.forward, "line.forward") if line.forward else None
         return PinSettings(
             line.chip, line.trigger_pin, line.output_pin, line.watchdog_pin, line.stop_pin, line.falling, line.debounce_us,
-            line.open_ms, forward, line.encoder_pin, line.encoder_b_pin,
+            line.open_ms, forward, line.encoder_pin, line.encoder_b_pin, line.reinspect_pin,
         )  # fmt: skip
 
     def topics(self) -> Topics:

@@ -5,6 +5,7 @@
               ejected. Wire the rejector so.
     watchdog  flips with every turn of the loop: a retriggerable relay or the PLC takes it, and ejects everything when it stands
               still. A pin keeps its level when its process hangs; only the watchdog line tells.
+    reinspect active sends a part to a person, for as long as the output would be active; never both at once
     stop      active asks for a line stop
     encoder   where the shift register goes by counts: its channel A, and B for the direction
 
@@ -43,7 +44,7 @@ class PinSettings:
         debounce_us: the light barrier must hold its level so long. open_ms: longest that the output stays active for one part.
         forward: where each part is passed on to, or None.
         encoder, encoder_b: channels of the belt's encoder: rising edges of A are counts, down when B is high then. Without B
-            the belt is taken to run forward only.
+            the belt is taken to run forward only. reinspect: sends a part to a person.
     """
 
     chip: str
@@ -57,6 +58,7 @@ class PinSettings:
     forward: tuple[str, int] | None = None
     encoder: int = -1
     encoder_b: int = -1
+    reinspect: int = -1
 
 
 class Pins:
@@ -94,7 +96,9 @@ class Pins:
             config[settings.encoder] = gpiod.LineSettings(direction=Direction.INPUT, edge_detection=Edge.RISING)
         if settings.encoder_b >= 0:
             config[settings.encoder_b] = gpiod.LineSettings(direction=Direction.INPUT)
-        config |= dict.fromkeys((line for line in (settings.output, settings.watchdog, settings.stop) if line >= 0), out)
+        config |= dict.fromkeys(
+            (line for line in (settings.output, settings.watchdog, settings.stop, settings.reinspect) if line >= 0), out
+        )
         try:
             self._request: Any = gpiod.request_lines(settings.chip, consumer=_CONSUMER, config=config, event_buffer_size=_BUFFER)
         except (OSError, ValueError) as exc:
@@ -150,11 +154,13 @@ class Pins:
             # The station then has no trigger, gives no verdict, and the part is ejected.
             logger.debug("part %d not passed on: %s", part.count, error)
 
-    def drive(self, count: int, *, opened: bool, stop: bool) -> None:
-        """A part is decided: it goes through, or the output is taken back for it."""
+    def drive(self, count: int, *, opened: bool, stop: bool, reinspect: bool = False) -> None:
+        """A part is decided: it goes through, or to a person, or both outputs are taken back for it."""
         del count
-        self._open_until_ns = self._clock.monotonic_ns() + round(self._settings.open_ms * 1e6) if opened else 0
+        active = opened or reinspect
+        self._open_until_ns = self._clock.monotonic_ns() + round(self._settings.open_ms * 1e6) if active else 0
         self._set(self._settings.output, on=opened)
+        self._set(self._settings.reinspect, on=reinspect and not opened)
         self._set(self._settings.stop, on=stop)
 
     def kick(self, *, stop: bool) -> None:
@@ -162,6 +168,7 @@ class Pins:
         if self._open_until_ns and self._clock.monotonic_ns() >= self._open_until_ns:
             self._open_until_ns = 0
             self._set(self._settings.output, on=False)
+            self._set(self._settings.reinspect, on=False)
         self._toggle = not self._toggle
         self._set(self._settings.watchdog, on=self._toggle)
         self._set(self._settings.stop, on=stop)
@@ -174,7 +181,9 @@ class Pins:
         """Close the output and give the lines back. May be called twice."""
         request, self._request = self._request, None
         if request is not None:
-            request.set_value(self._settings.output, self._inactive)
+            for line in (self._settings.output, self._settings.reinspect):
+                if line >= 0:
+                    request.set_value(line, self._inactive)
             request.release()
         if self._out is not None:
             self._out.close()

@@ -28,6 +28,7 @@ from edge.gate.actions import (
     Open,
     Quarantine,
     RaiseAlarm,
+    Reinspect,
     SendAck,
 )
 from edge.gate.config import GateConfig, loopback_address
@@ -201,8 +202,9 @@ class GateProcess:
             return []
 
     def _carry_out(self, action: Action) -> None:
-        if isinstance(action, Open | Close):
-            self._wiring.drive(action.count, opened=isinstance(action, Open), stop=self._gate.stopping)
+        if isinstance(action, Open | Close | Reinspect):
+            opened, doubted = isinstance(action, Open), isinstance(action, Reinspect)
+            self._wiring.drive(action.count, opened=opened, stop=self._gate.stopping, reinspect=doubted)
         elif isinstance(action, SendAck):
             self._link.send(self._topics.topic(channels.ACK, action.ack.gate), ACK.encode(action.ack))
         elif isinstance(action, RaiseAlarm):

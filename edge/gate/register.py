@@ -21,6 +21,7 @@ class Slot:
             All CLOCK_MONOTONIC.
         permit: id of the valid PASS in hand, or empty. token: self-check token it was given under.
         veto: id of the valid verdict other than pass, or empty. Sticky: it beats every permit.
+        doubt: self-check token of an `uncertain` that no firmer verdict has beaten, or empty.
         arrived_ns: when that permit or veto came.
         refused: why a verdict for this part was not accepted, for the ack; None while none was.
         refused_id: its id.
@@ -38,6 +39,7 @@ class Slot:
     permit: str = ""
     token: str = ""
     veto: str = ""
+    doubt: str = ""
     arrived_ns: int = 0
     refused: Why | None = None
     refused_id: str = ""
@@ -50,12 +52,19 @@ class Slot:
             return False
         return not self.part_id or part.src != "barcode" or self.part_id == part.id
 
-    def forbid(self, verdict_id: str) -> None:
-        """Rule 3: a verdict other than pass sticks; the first one is named."""
-        self.veto = self.veto or verdict_id
+    def forbid(self, verdict_id: str, doubt: str = "") -> None:
+        """Rule 3: a verdict other than pass sticks; the first one is named, or the first firm one.
+
+        An `uncertain` comes with its self-check as `doubt`; a reject or invalid, before or after, leaves no doubt.
+        """
+        if not self.veto:
+            self.veto, self.doubt = verdict_id, doubt
+        elif self.doubt and not doubt:
+            self.veto, self.doubt = verdict_id, ""
 
     def withdraw(self, why: Why) -> None:
-        """Take a permit back: what it rested on no longer holds."""
+        """Take a permit back, or what would spare the part the reject bin: what it rested on no longer holds."""
+        self.doubt = ""
         if self.permit:
             self.refused, self.refused_id = why, self.permit
             self.permit = self.token = ""

@@ -21,8 +21,8 @@ gate in between takes the permit back.
 import math
 from collections import Counter
 
-from edge.gate.acks import Decision, make_ack
-from edge.gate.actions import Action, Armed, Close, Open, Quarantine, SendAck, Why
+from edge.gate.acks import COUNTED, Decision, make_ack, output_for
+from edge.gate.actions import Action, Armed, Quarantine, SendAck, Why
 from edge.gate.arming import ClockWatch, Commissioning, Station
 from edge.gate.encoder import Encoder
 from edge.gate.register import Register, Slot
@@ -40,7 +40,7 @@ class Gate:
     least at `next_wake_ns`.
 
     Attributes:
-        counts: what happened so far, by name ("opened", "late", "duplicate", "stale-boot", ...).
+        counts: what happened so far, by name ("opened", "late", "duplicate", ...).
     """
 
     def __init__(self, settings: GateSettings) -> None:
@@ -77,8 +77,6 @@ class Gate:
         if self._encoder is not None and len(self._register) > 0:
             moments.append(self._encoder.silent_at_ns())
         return min((moment for moment in moments if moment is not None), default=None)
-
-    # --- events ---------------------------------------------------------------------------------------------------------
 
     def trigger(self, trigger: LineTrigger, now_ns: int) -> list[Action]:
         """Rule 1: a part stands before the camera. Its time is the line's stamp, so a late reader does not gain time.
@@ -211,7 +209,7 @@ class Gate:
         if first and verdict.verdict != "invalid":
             self._commissioning.measured((now_ns - slot.trigger_ns) / NS_PER_MS, verdict.clk.unc_us)
         if verdict.verdict != "pass":
-            slot.forbid(verdict.id)
+            slot.forbid(verdict.id, verdict.ctx.check if verdict.verdict == "uncertain" else "")
         elif not slot.permit:
             slot.permit, slot.token = verdict.id, verdict.ctx.check
         if first:
@@ -220,6 +218,11 @@ class Gate:
     def _may_open(self, slot: Slot, now_ns: int) -> bool:
         """Rule 4, asked at D: a permit, no veto, the self-check behind it still alive, and time left to act."""
         return bool(slot.permit) and not slot.veto and self._permit_lives(slot, now_ns) and self._can_act(slot, now_ns)
+
+    def _may_reinspect(self, slot: Slot, now_ns: int) -> bool:
+        """An `uncertain`, no reject, and what a permit would need; else the part is rejected like any other."""
+        doubted = self._settings.on_uncertain == "reinspect" and self._station.token_lives(slot.doubt, now_ns)
+        return doubted and self._can_act(slot, now_ns)
 
     def _can_act(self, slot: Slot, now_ns: int) -> bool:
         """The part stands where the output acts on it: neither gone by, nor, on a belt that rests, still to come."""
@@ -233,6 +236,7 @@ class Gate:
     def _decide(self, slot: Slot, now_ns: int) -> list[Action]:
         answered = bool(slot.permit or slot.veto)
         opened = self.armed and self._may_open(slot, now_ns)
+        doubted = not opened and self.armed and self._may_reinspect(slot, now_ns)
         why: Why
         if not self.armed:
             why = "disarmed"
@@ -244,16 +248,13 @@ class Gate:
             why = slot.refused or "missing"
         self._register.settle(slot, opened=opened)
         held = not opened and why != "verdict" and self._settings.on_missing == "hold"
-        self.counts["opened" if opened else "closed"] += 1
+        decision: Decision = "pass" if opened else "reinspect" if doubted else "hold" if held else "reject"
+        self.counts[COUNTED.get(decision, "closed")] += 1
         self.counts[f"why-{why}"] += 1
         if not answered:
             self._commissioning.measured(math.inf, None)
-        output: Action = Open(slot.count) if opened else Close(slot.count, hold=held)
-        return [
-            output,
-            self._ack(slot, why, opened, held),
-            *self._standing.decided(slot, now_ns, answered=answered, held=held),
-        ]
+        standing = self._standing.decided(slot, now_ns, answered=answered, held=held)
+        return [output_for(decision, slot.count), self._ack(slot, why, decision), *standing]
 
     def _after_the_fact(self, slot: Slot, verdict: Verdict) -> list[Action]:
         """Rule 5, and the late half of rule 3: the part is decided; nothing moves any more."""
@@ -268,8 +269,7 @@ class Gate:
         alarm = self._standing.alarm("quarantine", "fault", text, f"take part {slot.count} {slot.part_id} out by hand")
         return [Quarantine(slot.count, slot.count, text), *alarm]
 
-    def _ack(self, slot: Slot, why: Why, opened: bool, held: bool) -> SendAck:
-        decision: Decision = "pass" if opened else "hold" if held else "reject"
+    def _ack(self, slot: Slot, why: Why, decision: Decision) -> SendAck:
         return SendAck(make_ack(self._settings, slot, decision, why, self._utc_us))
 
     def _start_over(self, count: int, now_ns: int) -> list[Action]:

@@ -19,6 +19,7 @@ class GateSettings:
         lead_ms: what the actuator needs from signal to effect.
         margin_ms: reserve for the gate's own loop. D = gate_ms - lead_ms - margin_ms is when a part is decided.
         on_missing: what becomes of a part without a valid verdict. "hold" also asks for a line stop at once.
+        on_uncertain: what becomes of a part whose only verdicts are `uncertain`.
         missing_stop: so many parts in a row without a valid verdict request a line stop.
         outage_stop_s: so does an outage of this length while parts come.
         stop_hold_s: the request stands until the station has been fit for this long.
@@ -40,6 +41,7 @@ class GateSettings:
     lead_ms: float = 20.0
     margin_ms: float = 20.0
     on_missing: Literal["reject", "hold"] = "reject"
+    on_uncertain: Literal["reject", "reinspect"] = "reject"
     missing_stop: int = 3
     outage_stop_s: float = 2.0
     stop_hold_s: float = 1.0

@@ -64,22 +64,22 @@ class Wiring:
                 logger.debug("trigger refused: %s", error)
         return found
 
-    def drive(self, count: int, *, opened: bool, stop: bool) -> None:
+    def drive(self, count: int, *, opened: bool, stop: bool, reinspect: bool = False) -> None:
         """Say what the output does for one part."""
-        self._send(count, opened=opened, stop=stop)
+        self._send(count, opened=opened, stop=stop, reinspect=reinspect)
 
     def kick(self, *, stop: bool) -> None:
         """Flip the watchdog and repeat the line-stop request."""
         self._toggle = not self._toggle
         self._send(None, opened=False, stop=stop)
 
-    def _send(self, count: int | None, *, opened: bool, stop: bool) -> None:
+    def _send(self, count: int | None, *, opened: bool, stop: bool, reinspect: bool = False) -> None:
         payload = OUTPUT.encode(
             GateOutput(
                 sch=OUTPUT_SCHEMA,
                 gate=self._gate,
                 count=count,
-                output="open" if opened else "closed",
+                output="open" if opened else "reinspect" if reinspect else "closed",
                 toggle=self._toggle,
                 stop=stop,
                 mono_us=self._clock.monotonic_ns() // 1000,

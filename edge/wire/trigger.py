@@ -50,6 +50,7 @@ class GateOutput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         count: the part this is about, or null for a mere sign of life.
         output: "open" lets the part through; "closed" ejects it, and is what a line assumes when nothing comes.
+            "reinspect", only from a gate that was told to, sends it to a person; a line that does not know the word ejects.
         toggle: flips with every sign of life: a line that sees it stand still for longer than its limit ejects everything.
         stop: the gate asks for a line stop. mono_us: CLOCK_MONOTONIC of the gate's machine, microseconds.
     """
@@ -57,7 +58,7 @@ class GateOutput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sch: str
     gate: Name
     count: Count | None
-    output: Literal["open", "closed"]
+    output: Literal["open", "closed", "reinspect"]
     toggle: bool
     stop: bool
     mono_us: Micros

@@ -156,12 +156,12 @@ def _silent(process: Any, gate: Any) -> None:
 
 def _vague(process: Any, gate: Any) -> None:
     ack = gate._ack
-    gate._ack = lambda slot, why, opened, held: ack(slot, "missing", opened, held)
+    gate._ack = lambda slot, why, *done: ack(slot, "missing", *done)
 
 
 def _liar(process: Any, gate: Any) -> None:
     drive = process._wiring.drive
-    process._wiring.drive = lambda count, *, opened, stop: drive(count, opened=True, stop=stop)
+    process._wiring.drive = lambda count, *, opened, stop, reinspect=False: drive(count, opened=True, stop=stop)
 
 
 def _dead_watchdog(process: Any, gate: Any) -> None:

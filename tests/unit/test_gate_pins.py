@@ -110,6 +110,23 @@ def test_open_ends_by_itself_or_with_the_next_part(chip, clock, pins):
     assert chip.request.levels[OUTPUT] == 0
 
 
+def test_a_part_goes_to_reinspection_by_its_own_pin_and_never_through(chip, clock, pins):
+    wires = pins(clock, open_ms=50.0, reinspect=9)
+    assert chip.asked[9] == {"direction": "output", "output_value": 0}
+    wires.drive(1, opened=True, stop=False)
+    wires.drive(2, opened=False, stop=False, reinspect=True)
+    assert (chip.request.levels[OUTPUT], chip.request.levels[9]) == (0, 1)
+    wires.drive(3, opened=True, stop=False)
+    assert (chip.request.levels[OUTPUT], chip.request.levels[9]) == (1, 0)
+    wires.drive(4, opened=False, stop=False, reinspect=True)
+    clock.forward(51)
+    wires.kick(stop=False)
+    assert (chip.request.levels[OUTPUT], chip.request.levels[9]) == (0, 0)
+    wires.drive(5, opened=False, stop=False, reinspect=True)
+    wires.close()
+    assert chip.request.levels[9] == 0
+
+
 def test_the_watchdog_flips_with_every_turn_and_the_stop_follows(chip, clock, pins):
     wires = pins(clock)
     for stop in (False, True, False):
@@ -176,6 +193,14 @@ def test_what_cannot_be_taken_is_said_with_its_key(chip, clock):
             'kind = "gpio"\ntrigger_pin = 1\noutput_pin = 2\nwatchdog_pin = 3\n[encoder]\n'
             "gate_counts = 100\nwindow_counts = 20\nmax_counts_per_s = 400.0\n",
             r"line\.encoder_pin: expected",
+        ),
+        (
+            'kind = "gpio"\ntrigger_pin = 1\noutput_pin = 2\nwatchdog_pin = 3\nreinspect_pin = 4\n',
+            r"line\.reinspect_pin: expected",
+        ),
+        (
+            'kind = "gpio"\ntrigger_pin = 1\noutput_pin = 2\nwatchdog_pin = 3\n[rules]\non_uncertain = "reinspect"\n',
+            r"line\.reinspect_pin: expected a pin with .* got -1",
         ),
         ('forward = "10.0.0.1:47101"\n', r"line\.forward: expected a loopback address"),
     ],

@@ -445,7 +445,7 @@ def test_the_machine_really_opens_gates():
 _REFUSAL = Station.refusal
 
 
-def _deaf_to_vetoes(_self: Slot, _verdict_id: str) -> None:
+def _deaf_to_vetoes(_self: Slot, _verdict_id: str, _doubt: str = "") -> None:
     return
 
 
