@@ -201,6 +201,10 @@ class Bridge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Other systems that listen to the broker."""
 
     home_assistant: Annotated[bool, Doc(description="publish Home Assistant's discovery, so that it shows the station")] = False
+    sparkplug: Annotated[bool, Doc(description="be a Sparkplug B edge node (spBv1.0/group/.../line-station) for SCADA")] = False
+    sparkplug_group: Annotated[
+        str, Doc(pattern=r"^[A-Za-z0-9._-]{0,32}\Z", description="its Sparkplug group; empty: the station's site")
+    ] = ""
     gate_socket: Annotated[
         str, Doc(description="socket of a gate on this box (its line.socket): it hears verdicts without a broker; empty: none")
     ] = ""

@@ -39,6 +39,7 @@ from edge.daemon.pulse import Pulse
 from edge.daemon.queues import Backlog, Newest
 from edge.daemon.realtime import prepare_cpus, prepare_memory, prepare_thread
 from edge.daemon.slack import SlackWatch
+from edge.daemon.sparkplug import SparkplugBridge
 from edge.daemon.tap import Tap
 from edge.daemon.watch import Watch
 from edge.errors import JournalError
@@ -290,6 +291,10 @@ class Daemon:
             self._run("evidence", self.recorder.run, self._finish, ending=True)
         self._run("backfill", self.backfill.run, self._finish, ending=True)
         self._run("pulse", self.pulse.run, self._finish, ending=True)
+        if config.bridge.sparkplug:
+            who, tally = (lambda: self.publisher.who), self.pulse.tally
+            bridge = SparkplugBridge(config, self._broker, who, self.station, self.figures, tally, clock)
+            self._run("sparkplug", bridge.run, self._finish, ending=True)
         self._run("engine", self._run_engine, self._stop)
         self._run("camera", self.capture.run, self._stop)
         self._run("models", self.models.run, self._stop)

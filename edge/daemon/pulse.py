@@ -21,7 +21,7 @@ from edge.daemon.inference import Inference
 from edge.daemon.ledger import Answers, Ledger
 from edge.daemon.masters import MasterWatch, ShiftWatch
 from edge.daemon.notify import Notifier
-from edge.daemon.oee import Oee
+from edge.daemon.oee import Oee, Tally
 from edge.daemon.parts import NS_PER_MS
 from edge.daemon.phase import Phase, Station
 from edge.daemon.publish import Publisher
@@ -120,6 +120,10 @@ class Pulse:
         self._next_stats_ns = self._start_ns + _STATS_NS
         self._ready = False
         self._reaped = 0
+
+    def tally(self) -> Tally:
+        """Parts and times since the start, for whoever tells them elsewhere."""
+        return self._oee.total
 
     def run(self, stop: threading.Event) -> None:
         """Beat until told to stop."""

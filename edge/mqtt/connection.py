@@ -91,7 +91,7 @@ class Connection:
         broker: where it is.
         client_id: the same at every start: the broker then ends what is left of an earlier connection, and publishes its
             will, before the new one speaks.
-        will: published by the broker when we vanish.
+        will: published by the broker when we vanish; a function is asked at each attempt to connect.
         subscriptions: (filter, qos) asked for after each connect.
         on_message: called for each received message.
         on_change: called with (connected, why) after each change of either, from the first failed attempt on.
@@ -105,7 +105,7 @@ class Connection:
         broker: Broker,
         client_id: str,
         *,
-        will: Message | None = None,
+        will: Message | Callable[[], Message] | None = None,
         subscriptions: Sequence[tuple[str, int]] = (),
         on_message: Callable[[Incoming], None] | None = None,
         on_change: Callable[[bool, str], None] | None = None,
@@ -301,8 +301,9 @@ class Connection:
             client.username_pw_set(broker.user, broker.password)
         if broker.tls:
             client.tls_set(broker.ca or None, broker.cert or None, broker.key or None, tls_version=ssl.PROTOCOL_TLS_CLIENT)
-        if self._will is not None:
-            client.will_set(self._will.topic, self._will.payload, self._will.qos, self._will.retain)
+        will = self._will() if callable(self._will) else self._will
+        if will is not None:
+            client.will_set(will.topic, will.payload, will.qos, will.retain)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._receive
