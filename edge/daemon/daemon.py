@@ -24,6 +24,7 @@ from edge.daemon.boot import new_boot
 from edge.daemon.capture import Capture
 from edge.daemon.config import StationConfig
 from edge.daemon.escape import EscapeWatch
+from edge.daemon.extras import extra_stages
 from edge.daemon.figures import Facts, Figures
 from edge.daemon.inbox import Inbox
 from edge.daemon.inference import Inference
@@ -39,7 +40,6 @@ from edge.daemon.pulse import Pulse
 from edge.daemon.queues import Backlog, Newest
 from edge.daemon.realtime import prepare_cpus, prepare_memory, prepare_thread
 from edge.daemon.slack import SlackWatch
-from edge.daemon.sparkplug import SparkplugBridge
 from edge.daemon.tap import Tap
 from edge.daemon.watch import Watch
 from edge.errors import JournalError
@@ -279,6 +279,7 @@ class Daemon:
             view=self.view,
             local=self._local,
         )
+        extra = extra_stages(config, self.publisher, self.rest, self.station, self.figures, self.pulse, clock)
         self.station.listen(self.announcer.on_change)
         self.station.listen(self._on_station)
         self._record_limit(self._bundle)
@@ -291,10 +292,8 @@ class Daemon:
             self._run("evidence", self.recorder.run, self._finish, ending=True)
         self._run("backfill", self.backfill.run, self._finish, ending=True)
         self._run("pulse", self.pulse.run, self._finish, ending=True)
-        if config.bridge.sparkplug:
-            who, tally = (lambda: self.publisher.who), self.pulse.tally
-            bridge = SparkplugBridge(config, self._broker, who, self.station, self.figures, tally, clock)
-            self._run("sparkplug", bridge.run, self._finish, ending=True)
+        for name, run in extra:
+            self._run(name, run, self._finish, ending=True)
         self._run("engine", self._run_engine, self._stop)
         self._run("camera", self.capture.run, self._stop)
         self._run("models", self.models.run, self._stop)
