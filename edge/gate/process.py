@@ -215,8 +215,10 @@ class GateProcess:
             self._quarantine(action)
         elif isinstance(action, Armed):
             logger.info("armed for %s, p99.9 trigger to gate %.1f ms", action.model, action.p999_ms)
+            self._notifier.status(f"armed for {action.model}"[:WHY_LENGTH])
         elif isinstance(action, Disarmed):
             logger.warning("disarmed, every part is rejected: %s", "; ".join(action.reasons))
+            self._notifier.status(f"disarmed: {'; '.join(action.reasons)}"[:LINE_LENGTH])
         elif isinstance(action, LineStop):
             if action.on:
                 self._hear_anew()
