@@ -12,12 +12,14 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the container is test code
 
 from benchmarks.page import made_by
 from tests.support import box as boxes
+from tests.support import box_gate as gates
 
 UNITS = sorted((Path(__file__).resolve().parents[1] / "systemd").glob("*.service"))
 WATCHDOG_S = 3.0
@@ -51,9 +53,30 @@ def measure(box: boxes.Box) -> list[tuple[str, str, str]]:
         "killed, READY again",
         boxes.freeze_process(box, WATCHDOG_S),
     )
+    measure_gate(box, note)
     note("`systemctl stop` after all that", "inactive, Result=success", boxes.stops(box))
     note("a configuration with a wrong key", "five starts, then left down, cause in the journal", boxes.fail_to_start(box))
     return rows
+
+
+def measure_gate(box: boxes.Box, note: Callable[..., None]) -> None:
+    """The gate's unit as shipped (watchdog 1 s), beside the running station; its line writes down what the output does."""
+    gates.install_gate(box)
+    note("gate: `systemctl start`", "READY: its wires taken, its watchdog flips", gates.gate_starts(box))
+    told = gates.knows_the_station(box)
+    if "disarmed" not in told:
+        raise AssertionError(f"expected a gate that is disarmed until it has measured parts, its status is {told!r}")
+    for number, what in (("SEGV", "SIGSEGV"), ("KILL", "SIGKILL"), ("STOP", "frozen (SIGSTOP; watchdog 1 s)")):
+        seconds, seen = gates.gate_dies(box, number)
+        if seen.opened:
+            raise AssertionError(f"gate, {what}: its output opened")
+        note(f"gate: {what}", "READY again; then, for so long its watchdog stood still: the line ejects", seconds, seen.dark_s)
+    note("gate: `systemctl stop`", "inactive, Result=success", gates.gate_stops(box))
+    note(
+        "gate: a configuration with a wrong key",
+        "five starts, then left down, cause in the journal",
+        gates.gate_refuses_to_start(box),
+    )
 
 
 def uninstalls(box: boxes.Box) -> str:

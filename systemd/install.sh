@@ -9,7 +9,7 @@
 # The program itself is installed by pip into /opt/onbelt (docs/guides/commission.md). Nothing is started or enabled:
 # a station is started when it is configured. Running it again repairs what is missing and changes no configuration.
 #
-# Secrets: put mqtt.password and verdict.key, where you have them, into /etc/onbelt/credentials (mode 0600) and run it again. A
+# Secrets: put mqtt.password, verdict.key and journal.key, where you have them, into /etc/onbelt/credentials (mode 0600) and run it again. A
 # LoadCredential= for a file that is not there would keep the service from starting, so only those that are there are named.
 set -euo pipefail
 
@@ -66,7 +66,7 @@ units() {
   for unit in "$here"/*.service; do basename "$unit"; done
 }
 
-secrets="mqtt.password verdict.key"
+secrets="mqtt.password verdict.key journal.key"
 
 name_secrets() { # a drop-in per unit
   local unit secret folder
@@ -75,6 +75,7 @@ name_secrets() { # a drop-in per unit
     rm -f -- "$folder/credentials.conf"
     for secret in $secrets; do
       [ -e "$root/etc/onbelt/credentials/$secret" ] || continue
+      [ "$secret" != journal.key ] || [ "$unit" = onbelt.service ] || continue # only the daemon signs the journal
       mkdir -p "$folder"
       [ -e "$folder/credentials.conf" ] || echo "[Service]" >"$folder/credentials.conf"
       echo "LoadCredential=$secret:/etc/onbelt/credentials/$secret" >>"$folder/credentials.conf"

@@ -184,14 +184,23 @@ def load_private(path: Path) -> Ed25519PrivateKey:
         raise ConfigError(
             f"{path}: expected a private key only its owner can read, got mode {path.stat().st_mode & 0o777:o}; chmod 600 it"
         )
+    return private_from(content, str(path))
+
+
+def private_from(content: bytes, name: str) -> Ed25519PrivateKey:
+    """Read a private key that came otherwise than by its file; `name` is for messages.
+
+    Raises:
+        ConfigError: not an unencrypted Ed25519 key.
+    """
     try:
         key = load_pem_private_key(content, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
         raise ConfigError(
-            f"{path}: expected an Ed25519 private key in PEM form ({exc}); make one with: onbelt keygen OUT"
+            f"{name}: expected an Ed25519 private key in PEM form ({exc}); make one with: onbelt keygen OUT"
         ) from exc
     if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigError(f"{path}: expected an Ed25519 private key, got {type(key).__name__}; make one with: onbelt keygen OUT")
+        raise ConfigError(f"{name}: expected an Ed25519 private key, got {type(key).__name__}; make one with: onbelt keygen OUT")
     return key
 
 

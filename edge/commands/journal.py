@@ -12,6 +12,7 @@ import contextlib
 import json
 import sys
 from collections import Counter, deque
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _journal(verify, "the journal, or an export of it in JSON lines (*.jsonl)")
     verify.add_argument("--mac-key", type=Path, metavar="FILE", help="file of the key verdicts are sealed with: check every seal")
     verify.add_argument("--head", default="", metavar="HASH", help="a head written down earlier, which must be in the chain")
+    verify.add_argument(
+        "--anchors",
+        type=Path,
+        metavar="FILE",
+        help="signed heads, JOURNAL.anchors or what somebody kept of audit: proves the end",
+    )
+    verify.add_argument(
+        "--anchor-key",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="public key of the anchors, NAME.pub; may be repeated",
+    )
     verify.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
     export = actions.add_parser("export", help="write verdicts as JSON lines, byte for byte, or as a table")
@@ -83,20 +97,29 @@ def _moment(text: str) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
+    from edge.bundle.signing import load_public
+    from edge.journal.anchors import Anchors
     from edge.journal.chain import verify_chain
     from edge.journal.export import Exported
     from edge.journal.reader import Reader
 
     key = _read_key(args.mac_key) if args.mac_key else None
+    if bool(args.anchors) != bool(args.anchor_key):
+        raise ConfigError("--anchors and --anchor-key: expected both or none; the key is the NAME.pub of onbelt keygen")
+    anchors = Anchors.from_file(args.anchors, [load_public(path) for path in args.anchor_key]) if args.anchors else None
     source = Exported(args.journal) if args.journal.suffix == ".jsonl" else Reader(args.journal)
     with contextlib.closing(source):
-        report = verify_chain(source, key, args.head)
+        report = verify_chain(source, key, args.head, anchors)
     if args.json:
         found = {"rows": report.rows, "boots": report.boots, "first_n": report.first_n, "last_n": report.last_n}
-        print(json.dumps({"ok": True, **found, "head": report.head, "seals_checked": key is not None}))
+        proved = None if report.anchors is None else asdict(report.anchors)
+        print(json.dumps({"ok": True, **found, "head": report.head, "seals_checked": key is not None, "anchors": proved}))
     else:
         print(f"chain holds: {report.rows} verdicts, rows {report.first_n} to {report.last_n}, {report.boots} boots")
         print(f"head: {report.head}" + ("" if key is None else "; every seal holds"))
+        if (seen := report.anchors) is not None:
+            older = f", {seen.older} of rows no longer held" if seen.older else ""
+            print(f"anchors: {seen.held} hold, the newest of row {seen.newest_n}; {seen.after} rows behind it{older}")
     return 0
 
 

@@ -34,6 +34,7 @@ _PATHS = (
     "mqtt.cert",
     "mqtt.key",
     "seal.mac_key",
+    "journal.anchor_key",
     "bridge.gate_socket",
 )
 

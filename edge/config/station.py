@@ -1,16 +1,19 @@
 """station.toml: every key with its unit, its default and the reason for it. `edge.config.file` reads and prints the file.
 
 The file holds no secrets: it names their files, or they come from the service manager's credentials (`mqtt.password`,
-`verdict.key`). Paths are relative to the file's own folder.
+`verdict.key`, `journal.key`). Paths are relative to the file's own folder.
 """
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from edge.bundle.signing import private_from
 from edge.config.inputs import Camera, Trigger, check_camera, listen_address
 from edge.config.masters import Master, parse_shift
+from edge.config.outputs import Bridge, Evidence, Journal, Mqtt, Page, Seal
 from edge.errors import ConfigError
 from edge.mqtt.settings import Broker, read_secret
 from edge.wire.codec import Name, Text24
@@ -18,10 +21,10 @@ from edge.wire.topics import DEFAULT_PREFIX, Topics
 from edge.wire.verdict import MIN_MAC_KEY_BYTES
 
 MAC_CREDENTIAL = "verdict.key"
+ANCHOR_CREDENTIAL = "journal.key"
 PASSWORD_CREDENTIAL = "mqtt.password"  # noqa: S105 - a name
 
 Doc = msgspec.Meta
-Port = Annotated[int, Doc(ge=0, le=65535)]
 
 
 class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -109,73 +112,6 @@ class Deadline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0.0
 
 
-class Mqtt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The broker."""
-
-    host: Annotated[str, Doc(min_length=1, description="name or address")] = "127.0.0.1"
-    port: Annotated[int, Doc(ge=1, le=65535, description="TCP port; 8883 is usual with TLS")] = 1883
-    protocol: Annotated[
-        Literal["auto", "5", "3.1.1"], Doc(description="auto: 5, and 3.1.1 where the broker does not know it")
-    ] = "auto"
-    keepalive_s: Annotated[
-        int, Doc(ge=1, le=600, description="s of silence after which either side gives the other up; the will comes 1.5 x later")
-    ] = 5
-    user: Annotated[str, Doc(description="user name; empty connects without one")] = ""
-    password: Annotated[
-        str, Doc(description="file with the password, mode 0600; empty: the service manager's credential mqtt.password")
-    ] = ""
-    tls: Annotated[bool, Doc(description="encrypt, and check the broker's certificate (no switch turns that off)")] = False
-    ca: Annotated[str, Doc(description="file of the CA that signed the broker's certificate; empty: the system's")] = ""
-    cert: Annotated[str, Doc(description="our own certificate, for mutual TLS")] = ""
-    key: Annotated[str, Doc(description="its private key")] = ""
-
-
-class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A MAC on every verdict, for gates that ask for one."""
-
-    enabled: Annotated[bool, Doc(description="seal verdicts with HMAC-SHA256")] = False
-    mac_key: Annotated[
-        str, Doc(description="file with the key, at least 16 bytes, mode 0600; empty: the credential verdict.key")
-    ] = ""
-
-
-class Page(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The live page."""
-
-    enabled: Annotated[bool, Doc(description="serve it")] = True
-    host: Annotated[str, Doc(description="address to listen on; it has no log-in, so this machine only")] = "127.0.0.1"
-    port: Annotated[Port, Doc(description="TCP port; 0 takes a free one and logs it")] = 8080
-    allowed_hosts: Annotated[list[str], Doc(max_length=16, description="further names it is reached by")] = []
-
-
-class Journal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where every verdict is written before it is published."""
-
-    path: Annotated[str, Doc(description="database file on a local disk; two stations never share one")] = (
-        "/var/lib/onbelt/journal.db"
-    )
-    max_mb: Annotated[
-        float,
-        Doc(ge=1.0, le=1_000_000.0, description="MB on the disk, reserved at start; about 800 verdicts each, oldest go first"),
-    ] = 256.0
-
-
-class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Frames and anomaly maps of judged parts, for people and for onbelt journal replay."""
-
-    enabled: Annotated[bool, Doc(description="keep them; what is not a pass is always kept")] = True
-    path: Annotated[str, Doc(description="folder of its own for them; empty: evidence beside the journal")] = ""
-    max_mb: Annotated[
-        float, Doc(ge=1.0, le=10_000_000.0, description="MB on the disk, about 8 frames of 256 px each; oldest go first")
-    ] = 1024.0
-    keep_free_mb: Annotated[
-        float, Doc(ge=0.0, le=10_000_000.0, description="MB the disk keeps free: evidence goes before anything else lacks room")
-    ] = 256.0
-    pass_every: Annotated[
-        int, Doc(ge=0, le=1_000_000, description="of so many passed parts one is kept; 1 keeps all (flash wears), 0 none")
-    ] = 100
-
-
 class Clock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What sets the wall clock."""
 
@@ -195,15 +131,6 @@ class Process(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Doc(max_length=256, description="processors of the inference thread, best ones nothing else runs on; empty: any"),
     ] = []
     lock_memory: Annotated[bool, Doc(description="keep every page in memory; needs LimitMEMLOCK, as the unit has")] = False
-
-
-class Bridge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Other systems that listen to the broker."""
-
-    home_assistant: Annotated[bool, Doc(description="publish Home Assistant's discovery, so that it shows the station")] = False
-    gate_socket: Annotated[
-        str, Doc(description="socket of a gate on this box (its line.socket): it hears verdicts without a broker; empty: none")
-    ] = ""
 
 
 class StationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -298,6 +225,18 @@ class StationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"seal.mac_key, or add LoadCredential={MAC_CREDENTIAL}:/etc/onbelt/credentials/{MAC_CREDENTIAL} to the service"
             )
         return key
+
+    def anchor_key(self) -> Ed25519PrivateKey | None:
+        """The key the chain's heads are signed with, None where they are not. Raises ConfigError: missing, or no such key."""
+        if not self.journal.anchors:
+            return None
+        content = read_secret(ANCHOR_CREDENTIAL, self.journal.anchor_key)
+        if not content:
+            raise ConfigError(
+                "journal.anchors: expected an Ed25519 key, there is none; make one with onbelt keygen, name its file in "
+                f"journal.anchor_key, or add LoadCredential={ANCHOR_CREDENTIAL}:/etc/onbelt/credentials/{ANCHOR_CREDENTIAL}"
+            )
+        return private_from(content, self.journal.anchor_key or ANCHOR_CREDENTIAL)
 
     def trust_folders(self) -> list[Path]:
         """Folders of trusted keys named in the file."""

@@ -18,6 +18,7 @@ from edge.camera.base import Camera
 from edge.clock import Clock, SystemClock
 from edge.config.station import StationConfig
 from edge.daemon import build
+from edge.daemon.extras import extra_stages
 from edge.daemon.modelwatch import ModelWatch
 from edge.daemon.pulse import Pulse
 from edge.daemon.stages.backfill import Backfill
@@ -262,6 +263,7 @@ class Daemon:
             view=self.view,
             local=self._links.local,
         )
+        extra = extra_stages(config, self.publisher, self.rest, self.station, self.figures, self.pulse, clock)
         self.station.listen(self.announcer.on_change)
         self.station.listen(self._on_station)
         self._record_limit(self._bundle)
@@ -273,6 +275,8 @@ class Daemon:
             self._ending.run("evidence", self.recorder.run)
         self._ending.run("backfill", self.backfill.run)
         self._ending.run("pulse", self.pulse.run)
+        for name, run in extra:
+            self._ending.run(name, run)
         self._threads.run("engine", self._run_engine)
         self._threads.run("camera", self.capture.run)
         self._threads.run("models", self.models.run)

@@ -79,6 +79,7 @@ def check_config(path: Path) -> list[str]:
         f"bundle         ok: {bundle.path.name}, {manifest.product} version {manifest.version}, key {bundle.key_id[:16]}"
     )
     build.make_identity(config, bundle, "0" * 26, config.mac_key())
+    config.anchor_key()
     build.make_judge(config, bundle)
     with build.make_engine(config, bundle) as engine:
         check = SelfCheck(bundle, engine, SystemClock())

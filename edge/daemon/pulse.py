@@ -20,7 +20,7 @@ from edge.daemon.stages.parts import NS_PER_MS
 from edge.daemon.stages.publish import Publisher
 from edge.daemon.state.escape import EscapeWatch
 from edge.daemon.state.masters import MasterWatch, ShiftWatch
-from edge.daemon.state.oee import Oee
+from edge.daemon.state.oee import Oee, Tally
 from edge.daemon.state.phase import Phase, Station
 from edge.daemon.talk.announce import BEAT_HZ, Announcer
 from edge.daemon.watch import Watch
@@ -120,6 +120,10 @@ class Pulse:
         self._next_stats_ns = self._start_ns + _STATS_NS
         self._ready = False
         self._reaped = 0
+
+    def tally(self) -> Tally:
+        """Parts and times since the start, for whoever tells them elsewhere."""
+        return self._oee.total
 
     def run(self, stop: threading.Event) -> None:
         """Beat until told to stop."""

@@ -1,6 +1,7 @@
 """What the rules ask the outside to do; the loop in `edge.gate.process` carries it out.
 
-`Open` is the only action that lets a part through. Everything else is for the line's stop input, the journal and people.
+`Open` is the only action that lets a part through; `Reinspect` sends it to a person. Everything else is for the line's stop
+input, the journal and people.
 """
 
 from dataclasses import dataclass
@@ -24,6 +25,13 @@ class Close:
 
     count: int
     hold: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reinspect:
+    """Send this one part to the place where a person looks at it; the output that lets parts through stays undriven."""
+
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,4 +90,4 @@ class LineStop:
     why: str
 
 
-Action = Open | Close | SendAck | Quarantine | RaiseAlarm | ClearAlarm | Armed | Disarmed | LineStop
+Action = Open | Close | Reinspect | SendAck | Quarantine | RaiseAlarm | ClearAlarm | Armed | Disarmed | LineStop

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from edge.errors import ConfigError
+from edge.gate.encoder_table import EncoderTable
 from edge.gate.pins import PinSettings
 from edge.gate.settings import GateSettings
 from edge.mqtt.settings import Broker, read_secret
@@ -48,6 +49,7 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The contract's numbers. `pass` for a missing verdict does not exist: it would need a signed waiver."""
 
     on_missing: Literal["reject", "hold"] = "reject"
+    on_uncertain: Literal["reject", "reinspect"] = "reject"
     missing_stop: AtLeastOne = 3
     outage_stop_s: Positive = 2.0
     stop_hold_s: NotNegative = 1.0
@@ -99,8 +101,11 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     output_pin: PinNumber = -1
     watchdog_pin: PinNumber = -1
     stop_pin: PinNumber = -1
+    reinspect_pin: PinNumber = -1
     falling: bool = False
     debounce_us: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 1000
+    encoder_pin: PinNumber = -1
+    encoder_b_pin: PinNumber = -1
     open_ms: Annotated[float, msgspec.Meta(gt=0.0, le=10_000.0)] = 60.0
     forward: str = ""
     socket: str = ""
@@ -111,6 +116,7 @@ class GateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     station: Station
     timing: Timing
+    encoder: EncoderTable = EncoderTable()
     rules: Rules = Rules()
     expect: Expect = Expect()
     mqtt: Mqtt = Mqtt()
@@ -136,6 +142,7 @@ class GateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 limit=self.expect.limit,
                 recipe=self.expect.recipe,
                 sealed=self.rules.require_mac,
+                encoder=self.encoder.settings(self.timing.lead_ms, self.timing.margin_ms),
                 **rules,
             )
         except ValueError as exc:
@@ -196,13 +203,24 @@ class GateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for key, pin in pins.items():
             if pin < 0:
                 raise ConfigError(f'line.{key}: expected the number of a pin with line.kind = "gpio", there is none')
-        used = [pin for pin in (*pins.values(), line.stop_pin) if pin >= 0]
+        if self.encoder.gate_counts and line.encoder_pin < 0:
+            raise ConfigError(
+                "line.encoder_pin: expected the pin of the encoder's channel A with encoder.gate_counts, there is none"
+            )
+        if (line.reinspect_pin >= 0) != (self.rules.on_uncertain == "reinspect"):
+            raise ConfigError(
+                f'line.reinspect_pin: expected a pin with rules.on_uncertain = "reinspect", and none without, got '
+                f"{line.reinspect_pin} with {self.rules.on_uncertain!r}"
+            )
+        used = [
+            pin for pin in (*pins.values(), line.stop_pin, line.reinspect_pin, line.encoder_pin, line.encoder_b_pin) if pin >= 0
+        ]
         if len(set(used)) != len(used):
             raise ConfigError(f"line: expected a pin of its own for each wire, got {used}")
         forward = loopback_address(line.forward, "line.forward") if line.forward else None
         return PinSettings(
             line.chip, line.trigger_pin, line.output_pin, line.watchdog_pin, line.stop_pin, line.falling, line.debounce_us,
-            line.open_ms, forward,
+            line.open_ms, forward, line.encoder_pin, line.encoder_b_pin, line.reinspect_pin,
         )  # fmt: skip
 
     def topics(self) -> Topics:

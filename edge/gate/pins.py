@@ -5,7 +5,9 @@
               ejected. Wire the rejector so.
     watchdog  flips with every turn of the loop: a retriggerable relay or the PLC takes it, and ejects everything when it stands
               still. A pin keeps its level when its process hangs; only the watchdog line tells.
+    reinspect active sends a part to a person, for as long as the output would be active; never both at once
     stop      active asks for a line stop
+    encoder   where the shift register goes by counts: its channel A, and B for the direction
 
 One line belongs to one process: the gate takes the light barrier and passes each part on to the station of the same box as a
 datagram (`line.forward`, there trigger.kind = "udp"), so both count alike. Its numbers begin where the machine's clock stands, in
@@ -16,6 +18,7 @@ Source: gpiod 2.x, chip.request_lines, LineRequest.set_value; Linux GPIO uAPI v2
 
 import logging
 import socket
+from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
@@ -23,12 +26,13 @@ from typing import Any
 
 from edge.clock import Clock
 from edge.errors import ConfigError
-from edge.wire.trigger import TRIGGER, TRIGGER_SCHEMA, LineTrigger
+from edge.gate.encoder import WRAP
+from edge.wire.trigger import ENCODER_SCHEMA, TRIGGER, TRIGGER_SCHEMA, EncoderCount, LineTrigger
 
 logger = logging.getLogger(__name__)
 
 _CONSUMER = "onbelt-gate"
-_BUFFER = 256
+_BUFFER = 1024  # edges, of all lines: what the kernel keeps at most; an encoder of 10 kHz fills it in 100 ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class PinSettings:
         chip: device. trigger, output, watchdog, stop: lines. falling: the falling edge is a part.
         debounce_us: the light barrier must hold its level so long. open_ms: longest that the output stays active for one part.
         forward: where each part is passed on to, or None.
+        encoder, encoder_b: channels of the belt's encoder: rising edges of A are counts, down when B is high then. Without B
+            the belt is taken to run forward only. reinspect: sends a part to a person.
     """
 
     chip: str
@@ -50,6 +56,9 @@ class PinSettings:
     debounce_us: int = 1000
     open_ms: float = 60.0
     forward: tuple[str, int] | None = None
+    encoder: int = -1
+    encoder_b: int = -1
+    reinspect: int = -1
 
 
 class Pins:
@@ -68,7 +77,8 @@ class Pins:
         self._clock = clock
         self._toggle = False
         self._open_until_ns = 0
-        self._edges = 0
+        self._edges: Counter[int] = Counter()
+        self._counts = 0
         self._count = clock.monotonic_ns() // 1_000_000
         try:
             import gpiod
@@ -82,7 +92,13 @@ class Pins:
         config: dict[int, Any] = {
             settings.trigger: gpiod.LineSettings(direction=Direction.INPUT, edge_detection=edge, debounce_period=debounce)
         }
-        config |= dict.fromkeys((line for line in (settings.output, settings.watchdog, settings.stop) if line >= 0), out)
+        if settings.encoder >= 0:
+            config[settings.encoder] = gpiod.LineSettings(direction=Direction.INPUT, edge_detection=Edge.RISING)
+        if settings.encoder_b >= 0:
+            config[settings.encoder_b] = gpiod.LineSettings(direction=Direction.INPUT)
+        config |= dict.fromkeys(
+            (line for line in (settings.output, settings.watchdog, settings.stop, settings.reinspect) if line >= 0), out
+        )
         try:
             self._request: Any = gpiod.request_lines(settings.chip, consumer=_CONSUMER, config=config, event_buffer_size=_BUFFER)
         except (OSError, ValueError) as exc:
@@ -99,20 +115,35 @@ class Pins:
         """For poll: readable when an edge waits."""
         return int(self._request.fd)
 
-    def triggers(self) -> list[LineTrigger]:
-        """All parts that wait; the kernel stamped them on CLOCK_MONOTONIC. Edges its buffer lost are parts without a slot."""
-        if not self._request.wait_edge_events(timedelta(0)):
-            return []
-        found = []
-        for event in self._request.read_edge_events():
-            lost = max(0, event.line_seqno - self._edges - 1)
-            self._edges = event.line_seqno
-            self.refused += lost
-            self._count += 1 + lost
-            found.append(LineTrigger(TRIGGER_SCHEMA, self._count, event.timestamp_ns // 1000))
-        for part in found:
-            self._pass_on(part)
+    def triggers(self) -> list[LineTrigger | EncoderCount]:
+        """All parts that wait, and where the belt stands; the kernel stamped them on CLOCK_MONOTONIC.
+
+        Edges of the light barrier that its buffer lost are parts without a slot.
+        """
+        found: list[LineTrigger | EncoderCount] = []
+        begin_us = self._clock.monotonic_ns() // 1000
+        if self._request.wait_edge_events(timedelta(0)):
+            for event in self._request.read_edge_events():
+                lost = max(0, event.line_seqno - self._edges[event.line_offset] - 1)
+                self._edges[event.line_offset] = event.line_seqno
+                self.refused += lost
+                if event.line_offset == self._settings.encoder:
+                    self._counts += lost + self._direction()
+                    continue
+                self._count += 1 + lost
+                enc = self._counts % WRAP or WRAP if self._settings.encoder >= 0 else 0
+                part = LineTrigger(TRIGGER_SCHEMA, self._count, event.timestamp_ns // 1000, enc)
+                self._pass_on(part)
+                found.append(part)
+        if self._settings.encoder >= 0:
+            # Read at every turn: a belt at rest gives no edges, and is not silent all the same.
+            found.append(EncoderCount(ENCODER_SCHEMA, begin_us, self._counts % WRAP))
         return found
+
+    def _direction(self) -> int:
+        if self._settings.encoder_b < 0:
+            return 1
+        return -1 if self._request.get_value(self._settings.encoder_b) == self._active else 1
 
     def _pass_on(self, part: LineTrigger) -> None:
         if self._out is None or self._settings.forward is None:
@@ -123,11 +154,13 @@ class Pins:
             # The station then has no trigger, gives no verdict, and the part is ejected.
             logger.debug("part %d not passed on: %s", part.count, error)
 
-    def drive(self, count: int, *, opened: bool, stop: bool) -> None:
-        """A part is decided: it goes through, or the output is taken back for it."""
+    def drive(self, count: int, *, opened: bool, stop: bool, reinspect: bool = False) -> None:
+        """A part is decided: it goes through, or to a person, or both outputs are taken back for it."""
         del count
-        self._open_until_ns = self._clock.monotonic_ns() + round(self._settings.open_ms * 1e6) if opened else 0
+        active = opened or reinspect
+        self._open_until_ns = self._clock.monotonic_ns() + round(self._settings.open_ms * 1e6) if active else 0
         self._set(self._settings.output, on=opened)
+        self._set(self._settings.reinspect, on=reinspect and not opened)
         self._set(self._settings.stop, on=stop)
 
     def kick(self, *, stop: bool) -> None:
@@ -135,6 +168,7 @@ class Pins:
         if self._open_until_ns and self._clock.monotonic_ns() >= self._open_until_ns:
             self._open_until_ns = 0
             self._set(self._settings.output, on=False)
+            self._set(self._settings.reinspect, on=False)
         self._toggle = not self._toggle
         self._set(self._settings.watchdog, on=self._toggle)
         self._set(self._settings.stop, on=stop)
@@ -147,7 +181,9 @@ class Pins:
         """Close the output and give the lines back. May be called twice."""
         request, self._request = self._request, None
         if request is not None:
-            request.set_value(self._settings.output, self._inactive)
+            for line in (self._settings.output, self._settings.reinspect):
+                if line >= 0:
+                    request.set_value(line, self._inactive)
             request.release()
         if self._out is not None:
             self._out.close()

@@ -26,6 +26,7 @@ from edge.gate.actions import (
     Open,
     Quarantine,
     RaiseAlarm,
+    Reinspect,
     SendAck,
 )
 from edge.gate.config import GateConfig, loopback_address
@@ -41,6 +42,7 @@ from edge.system.notify import Notifier
 from edge.wire import topics as channels
 from edge.wire.quarantine import MAX_RANGES, QUARANTINE_CODEC, QUARANTINE_SCHEMA, QuarantineNotice, SuspectRange
 from edge.wire.station import ACK, ALARM, ALARM_SCHEMA, BEAT, BIRTH, STATE, STATUS, Alarm
+from edge.wire.trigger import LineTrigger
 from edge.wire.verdict import decode_verdict, verify_mac
 
 logger = logging.getLogger(__name__)
@@ -138,8 +140,9 @@ class GateProcess:
         if self._ear is not None:
             now_ns = self._clock.monotonic_ns()
             messages += [Received(now_ns, self._link.channels[topic], payload) for topic, payload in self._ear.messages()]
-        for trigger in self._wiring.triggers():
-            actions += self._gate.trigger(trigger, self._clock.monotonic_ns())
+        for told in self._wiring.triggers():
+            now_ns = self._clock.monotonic_ns()
+            actions += self._gate.trigger(told, now_ns) if isinstance(told, LineTrigger) else self._gate.count(told, now_ns)
         for message in messages:
             actions += self._hear(message)
         return actions + self._gate.tick(self._clock.monotonic_ns(), self._clock.utc_us())
@@ -199,8 +202,9 @@ class GateProcess:
             return []
 
     def _carry_out(self, action: Action) -> None:
-        if isinstance(action, Open | Close):
-            self._wiring.drive(action.count, opened=isinstance(action, Open), stop=self._gate.stopping)
+        if isinstance(action, Open | Close | Reinspect):
+            opened, doubted = isinstance(action, Open), isinstance(action, Reinspect)
+            self._wiring.drive(action.count, opened=opened, stop=self._gate.stopping, reinspect=doubted)
         elif isinstance(action, SendAck):
             self._link.send(self._topics.topic(channels.ACK, action.ack.gate), ACK.encode(action.ack))
         elif isinstance(action, RaiseAlarm):
@@ -211,8 +215,10 @@ class GateProcess:
             self._quarantine(action)
         elif isinstance(action, Armed):
             logger.info("armed for %s, p99.9 trigger to gate %.1f ms", action.model, action.p999_ms)
+            self._notifier.status(f"armed for {action.model}"[:WHY_LENGTH])
         elif isinstance(action, Disarmed):
             logger.warning("disarmed, every part is rejected: %s", "; ".join(action.reasons))
+            self._notifier.status(f"disarmed: {'; '.join(action.reasons)}"[:LINE_LENGTH])
         elif isinstance(action, LineStop):
             if action.on:
                 self._hear_anew()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edge.gate.actions import Why
+from edge.wire.verdict import Part
 
 
 @dataclass(slots=True)
@@ -14,10 +15,13 @@ class Slot:
     Attributes:
         count: the part's number on the line. part_id: its serial number, or empty.
         encoder: encoder counts at the trigger, 0 without one.
+        position, deadline_count: where the belt stood at the trigger, and where it will stand at D, counts; None where the
+            register goes by time.
         trigger_ns: light barrier. deadline_ns: D, when it is decided. actuate_until_ns: last moment the output can act.
             All CLOCK_MONOTONIC.
         permit: id of the valid PASS in hand, or empty. token: self-check token it was given under.
         veto: id of the valid verdict other than pass, or empty. Sticky: it beats every permit.
+        doubt: self-check token of an `uncertain` that no firmer verdict has beaten, or empty.
         arrived_ns: when that permit or veto came.
         refused: why a verdict for this part was not accepted, for the ack; None while none was.
         refused_id: its id.
@@ -30,17 +34,37 @@ class Slot:
     deadline_ns: int
     actuate_until_ns: int
     encoder: int = 0
+    position: int | None = None
+    deadline_count: int | None = None
     permit: str = ""
     token: str = ""
     veto: str = ""
+    doubt: str = ""
     arrived_ns: int = 0
     refused: Why | None = None
     refused_id: str = ""
     decided: bool = False
     opened: bool = False
 
+    def is_of(self, part: Part) -> bool:
+        """The number alone could be an old line's; encoder and serial number, where there are any, must agree as well."""
+        if self.encoder and part.enc and self.encoder != part.enc:
+            return False
+        return not self.part_id or part.src != "barcode" or self.part_id == part.id
+
+    def forbid(self, verdict_id: str, doubt: str = "") -> None:
+        """Rule 3: a verdict other than pass sticks; the first one is named, or the first firm one.
+
+        An `uncertain` comes with its self-check as `doubt`; a reject or invalid, before or after, leaves no doubt.
+        """
+        if not self.veto:
+            self.veto, self.doubt = verdict_id, doubt
+        elif self.doubt and not doubt:
+            self.veto, self.doubt = verdict_id, ""
+
     def withdraw(self, why: Why) -> None:
-        """Take a permit back: what it rested on no longer holds."""
+        """Take a permit back, or what would spare the part the reject bin: what it rested on no longer holds."""
+        self.doubt = ""
         if self.permit:
             self.refused, self.refused_id = why, self.permit
             self.permit = self.token = ""
@@ -78,9 +102,9 @@ class Register:
         """All parts on their way, oldest first."""
         return iter(tuple(self._pending.values()))
 
-    def due(self, now_ns: int) -> Iterator[Slot]:
-        """Parts whose deadline has come, oldest first."""
-        return iter(tuple(slot for slot in self._pending.values() if slot.deadline_ns <= now_ns))
+    def due(self, now_ns: int, position: int | None = None) -> Iterator[Slot]:
+        """Parts whose deadline has come, oldest first: by time, or by where the belt stands now."""
+        return iter(tuple(slot for slot in self._pending.values() if slot.deadline_ns <= now_ns or _come(slot, position)))
 
     def next_deadline_ns(self) -> int | None:
         """When the next part must be decided; None when there is none."""
@@ -97,3 +121,7 @@ class Register:
     def forget(self) -> None:
         """Drop the memory of decided parts: the line counts from the beginning."""
         self._decided.clear()
+
+
+def _come(slot: Slot, position: int | None) -> bool:
+    return position is not None and slot.deadline_count is not None and position >= slot.deadline_count

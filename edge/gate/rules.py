@@ -1,6 +1,6 @@
 """The gate's rules as a state machine without I/O: events and the time go in, actions come out.
 
-    trigger, verdict, beat, birth, state, status, tick  ->  open, close, ack, quarantine, alarm, armed, disarmed, line stop
+    trigger, count, verdict, beat, birth, state, status, tick  ->  open, close, ack, quarantine, alarm, armed, disarmed, line stop
 
 The nine rules of the verdict contract (docs/gate.md), and the method that holds each:
 
@@ -9,8 +9,8 @@ The nine rules of the verdict contract (docs/gate.md), and the method that holds
 3. anything but a pass is sticky; duplicates and late ones      `verdict`, `_take`
 4. at D: pass only with a valid PASS in hand                    `_decide`, `_may_open`
 5. a reject after D never actuates                              `_after_the_fact`
-6. missed beats or armed=false disarm                           `Station.reasons`, `_look_around`
-7. missing verdicts or an outage ask for a line stop            `_count_missing`, `_stop_or_go`
+6. missed beats or armed=false disarm                           `Station.reasons`, `Standing.look`
+7. missing verdicts or an outage ask for a line stop            `Standing.decided`, `Standing.stop_or_go`
 8. every decision is acked                                      `_ack`
 9. the output is normally closed                                only `_decide` ever says "open"; the loop kicks the watchdog
 
@@ -21,27 +21,16 @@ gate in between takes the permit back.
 import math
 from collections import Counter
 
-from edge.gate.actions import (
-    Action,
-    Armed,
-    ClearAlarm,
-    Close,
-    Disarmed,
-    LineStop,
-    Open,
-    Quarantine,
-    RaiseAlarm,
-    SendAck,
-    Why,
-)
+from edge.gate.acks import COUNTED, Decision, make_ack, output_for
+from edge.gate.actions import Action, Armed, Quarantine, SendAck, Why
 from edge.gate.arming import ClockWatch, Commissioning, Station
+from edge.gate.encoder import Encoder
 from edge.gate.register import Register, Slot
 from edge.gate.settings import NS_PER_MS, GateSettings
-from edge.wire.station import ACK_SCHEMA, Ack, Beat, Birth, State, Status
-from edge.wire.trigger import LineTrigger
+from edge.gate.standing import Standing
+from edge.wire.station import Beat, Birth, State, Status
+from edge.wire.trigger import EncoderCount, LineTrigger
 from edge.wire.verdict import Verdict
-
-NS_PER_S = 1_000_000_000
 
 
 class Gate:
@@ -51,7 +40,7 @@ class Gate:
     least at `next_wake_ns`.
 
     Attributes:
-        counts: what happened so far, by name ("opened", "late", "duplicate", "stale-boot", ...).
+        counts: what happened so far, by name ("opened", "late", "duplicate", ...).
     """
 
     def __init__(self, settings: GateSettings) -> None:
@@ -60,28 +49,22 @@ class Gate:
         self._station = Station(settings)
         self._commissioning = Commissioning(settings.commissioning_parts, settings.deadline_ms, settings.clock_uncertainty_ms)
         self._clock = ClockWatch(settings.clock_step_ms)
+        self._encoder = Encoder(settings.encoder) if settings.encoder is not None else None
         self._utc_us = 0
         self._last_count = -1
         self._count_back = ""
-        self._disarmed: tuple[str, ...] | None = None
-        self._missing_run = 0
-        self._missing_since_ns = 0
-        self._unfit_since_ns: int | None = None
-        self._fit_since_ns: int | None = None
-        self._stopping = ""
-        self._stopped_since_ns: int | None = None
-        self._alarms: set[str] = set()
         self.counts: Counter[str] = Counter()
+        self._standing = Standing(settings, self.counts)
 
     @property
     def armed(self) -> bool:
         """A valid PASS opens."""
-        return self._disarmed == ()
+        return self._standing.armed
 
     @property
     def stopping(self) -> bool:
         """A line stop is requested."""
-        return bool(self._stopping)
+        return self._standing.stopping
 
     @property
     def p999_ms(self) -> float:
@@ -90,10 +73,10 @@ class Gate:
 
     def next_wake_ns(self) -> int | None:
         """When `tick` must be called at the latest: the next decision, or the moment silence disarms."""
-        moments = (self._register.next_deadline_ns(), self._station.silent_after_ns() if self.armed else None)
+        moments = [self._register.next_deadline_ns(), self._station.silent_after_ns() if self.armed else None]
+        if self._encoder is not None and len(self._register) > 0:
+            moments.append(self._encoder.silent_at_ns())
         return min((moment for moment in moments if moment is not None), default=None)
-
-    # --- events ---------------------------------------------------------------------------------------------------------
 
     def trigger(self, trigger: LineTrigger, now_ns: int) -> list[Action]:
         """Rule 1: a part stands before the camera. Its time is the line's stamp, so a late reader does not gain time.
@@ -119,16 +102,27 @@ class Gate:
             part_id=trigger.part,
             encoder=trigger.enc,
             trigger_ns=trigger_ns,
-            deadline_ns=trigger_ns + self._settings.deadline_ns,
+            deadline_ns=trigger_ns + self._settings.decide_by_ns,
             actuate_until_ns=trigger_ns + self._settings.actuate_until_ns,
         )
+        if self._encoder is not None:
+            slot.position = self._encoder.part(trigger.enc, trigger_ns, len(self._register))
+            slot.deadline_count = slot.position + self._encoder.settings.deadline_counts
         self.counts["parts"] += 1
         if self._register.add(slot):
             return actions
         self.counts["overflow"] += 1
         text = f"more than {self._settings.max_slots} parts between camera and rejector"
         remedy = "gate_ms is far too long for this line, or the light barrier chatters"
-        return actions + self._alarm("overflow", "fault", text, remedy)
+        return actions + self._standing.alarm("overflow", "fault", text, remedy)
+
+    def count(self, count: EncoderCount, now_ns: int) -> list[Action]:
+        """Rule 4 by counts: the belt stands there; what that decides is decided by the next `tick`."""
+        if self._encoder is None or count.mono_us * 1000 > now_ns:
+            self.counts["encoder-refused"] += 1
+        else:
+            self._encoder.read(count.enc, count.mono_us * 1000, len(self._register))
+        return []
 
     def verdict(self, verdict: Verdict, now_ns: int, *, mac_ok: bool = False) -> list[Action]:
         """Rules 2, 3 and 5: a decoded verdict came at `now_ns`. `mac_ok`: its MAC held under the configured key."""
@@ -137,7 +131,7 @@ class Gate:
             return []
         why = self._station.refusal(verdict, now_ns, mac_ok=mac_ok)
         slot = self._register.find(verdict.part.trig)
-        if slot is None or not self._same_part(slot, verdict):
+        if slot is None or not slot.is_of(verdict.part):
             self.counts[why or "unknown-part"] += 1
             return []
         if why is not None:
@@ -194,18 +188,14 @@ class Gate:
         """Rules 4, 6 and 7: time has passed. `utc_us` labels the acks and shows clock steps."""
         self._utc_us = utc_us
         self._clock.look(now_ns, utc_us, self._station.token)
+        lost = self._encoder is not None and self._encoder.watch(now_ns, len(self._register))
         actions = self._look_around(now_ns)
-        for slot in self._register.due(now_ns):
+        position = self._encoder.position if self._encoder is not None else None
+        for slot in self._register.pending() if lost else self._register.due(now_ns, position):
             actions += self._decide(slot, now_ns)
-        return actions + self._stop_or_go(now_ns)
+        return actions + self._standing.stop_or_go(now_ns, len(self._register))
 
     # --- rules 2 to 5: one part ------------------------------------------------------------------------------------------
-
-    def _same_part(self, slot: Slot, verdict: Verdict) -> bool:
-        """The number alone could be an old line's; encoder and serial number, where there are any, must agree as well."""
-        if slot.encoder and verdict.part.enc and slot.encoder != verdict.part.enc:
-            return False
-        return not slot.part_id or verdict.part.src != "barcode" or slot.part_id == verdict.part.id
 
     def _in_time(self, slot: Slot, verdict: Verdict, now_ns: int) -> bool:
         """Before D, and before the validity the verdict states for itself, both from the gate's own trigger."""
@@ -219,18 +209,26 @@ class Gate:
         if first and verdict.verdict != "invalid":
             self._commissioning.measured((now_ns - slot.trigger_ns) / NS_PER_MS, verdict.clk.unc_us)
         if verdict.verdict != "pass":
-            self._forbid(slot, verdict.id)
+            slot.forbid(verdict.id, verdict.ctx.check if verdict.verdict == "uncertain" else "")
         elif not slot.permit:
             slot.permit, slot.token = verdict.id, verdict.ctx.check
         if first:
             slot.arrived_ns = now_ns
 
-    def _forbid(self, slot: Slot, verdict_id: str) -> None:
-        slot.veto = slot.veto or verdict_id
-
     def _may_open(self, slot: Slot, now_ns: int) -> bool:
         """Rule 4, asked at D: a permit, no veto, the self-check behind it still alive, and time left to act."""
-        return bool(slot.permit) and not slot.veto and self._permit_lives(slot, now_ns) and now_ns < slot.actuate_until_ns
+        return bool(slot.permit) and not slot.veto and self._permit_lives(slot, now_ns) and self._can_act(slot, now_ns)
+
+    def _may_reinspect(self, slot: Slot, now_ns: int) -> bool:
+        """An `uncertain`, no reject, and what a permit would need; else the part is rejected like any other."""
+        doubted = self._settings.on_uncertain == "reinspect" and self._station.token_lives(slot.doubt, now_ns)
+        return doubted and self._can_act(slot, now_ns)
+
+    def _can_act(self, slot: Slot, now_ns: int) -> bool:
+        """The part stands where the output acts on it: neither gone by, nor, on a belt that rests, still to come."""
+        if now_ns >= slot.actuate_until_ns:
+            return False
+        return self._encoder is None or self._encoder.reaches(slot.position, now_ns)
 
     def _permit_lives(self, slot: Slot, now_ns: int) -> bool:
         return self._station.token_lives(slot.token, now_ns)
@@ -238,6 +236,7 @@ class Gate:
     def _decide(self, slot: Slot, now_ns: int) -> list[Action]:
         answered = bool(slot.permit or slot.veto)
         opened = self.armed and self._may_open(slot, now_ns)
+        doubted = not opened and self.armed and self._may_reinspect(slot, now_ns)
         why: Why
         if not self.armed:
             why = "disarmed"
@@ -249,12 +248,13 @@ class Gate:
             why = slot.refused or "missing"
         self._register.settle(slot, opened=opened)
         held = not opened and why != "verdict" and self._settings.on_missing == "hold"
-        self.counts["opened" if opened else "closed"] += 1
+        decision: Decision = "pass" if opened else "reinspect" if doubted else "hold" if held else "reject"
+        self.counts[COUNTED.get(decision, "closed")] += 1
         self.counts[f"why-{why}"] += 1
         if not answered:
             self._commissioning.measured(math.inf, None)
-        output: Action = Open(slot.count) if opened else Close(slot.count, hold=held)
-        return [output, self._ack(slot, why, opened, held), *self._count_missing(slot, answered, held)]
+        standing = self._standing.decided(slot, now_ns, answered=answered, held=held)
+        return [output_for(decision, slot.count), self._ack(slot, why, decision), *standing]
 
     def _after_the_fact(self, slot: Slot, verdict: Verdict) -> list[Action]:
         """Rule 5, and the late half of rule 3: the part is decided; nothing moves any more."""
@@ -266,28 +266,11 @@ class Gate:
             return []
         self.counts["quarantined"] += 1
         text = f"{verdict.verdict} came after part {slot.count} had passed"
-        alarm = self._alarm("quarantine", "fault", text, f"take part {slot.count} {slot.part_id} out by hand")
+        alarm = self._standing.alarm("quarantine", "fault", text, f"take part {slot.count} {slot.part_id} out by hand")
         return [Quarantine(slot.count, slot.count, text), *alarm]
 
-    def _ack(self, slot: Slot, why: Why, opened: bool, held: bool) -> SendAck:
-        answered = bool(slot.permit or slot.veto)
-        verdict_id = slot.veto or slot.permit or slot.refused_id
-        return SendAck(
-            Ack(
-                sch=ACK_SCHEMA,
-                station=self._settings.station,
-                gate=self._settings.gate,
-                id=verdict_id,
-                trig=slot.count,
-                part=slot.part_id,
-                decision="pass" if opened else "hold" if held else "reject",
-                why=why,
-                slack_ms=round((slot.deadline_ns - slot.arrived_ns) / NS_PER_MS, 3) if answered else None,
-                fired=opened,
-                confirmed=None,
-                at_us=self._utc_us,
-            )
-        )
+    def _ack(self, slot: Slot, why: Why, decision: Decision) -> SendAck:
+        return SendAck(make_ack(self._settings, slot, decision, why, self._utc_us))
 
     def _start_over(self, count: int, now_ns: int) -> list[Action]:
         """The line counts from the beginning: a number is no name any more until the station starts anew, too."""
@@ -302,102 +285,15 @@ class Gate:
         self._register.forget()
         return actions
 
-    # --- rules 6 and 7: the gate as a whole ------------------------------------------------------------------------------
+    # --- rule 6: the gate as a whole ----------------------------------------------------------------------------------
 
     def _reasons(self, now_ns: int) -> list[str]:
         """What keeps the gate from opening, apart from the commissioning, which needs the parts to come."""
-        found = [reason for reason in (self._clock.reason(), self._count_back) if reason]
+        belt = self._encoder.reason() if self._encoder is not None else ""
+        found = [reason for reason in (self._clock.reason(), self._count_back, belt) if reason]
         return found + self._station.reasons(now_ns)
 
     def _look_around(self, now_ns: int) -> list[Action]:
         """Rule 6: arm or disarm, and say why."""
-        faults = self._reasons(now_ns)
-        if faults:
-            self._fit_since_ns = None
-            self._unfit_since_ns = now_ns if self._unfit_since_ns is None else self._unfit_since_ns
-        else:
-            self._unfit_since_ns = None
-            self._fit_since_ns = now_ns if self._fit_since_ns is None else self._fit_since_ns
-        commissioning = self._commissioning.reason()
-        reasons = tuple(faults + ([commissioning] if commissioning and not faults else []))
-        before, self._disarmed = self._disarmed, reasons
-        if not reasons:
-            if before == ():
-                return []
-            self.counts["armed"] += 1
-            return [Armed(self._station.armed_set[0], self.p999_ms), *self._clear("disarmed")]
-        if before == ():
-            self.counts["disarmed"] += 1
-        elif before is not None and _kind(before) == _kind(reasons):
-            return []
-        return [
-            Disarmed(reasons),
-            *self._alarm("disarmed", "fault" if faults else "warning", reasons[0], "see the reasons in the gate's log"),
-        ]
-
-    def _count_missing(self, slot: Slot, answered: bool, held: bool) -> list[Action]:
-        """Rule 7: parts in a row without a valid verdict."""
-        if answered:
-            self._missing_run = 0
-            return []
-        self.counts["missing"] += 1
-        self._missing_run += 1
-        if self._missing_run == 1:
-            self._missing_since_ns = slot.trigger_ns
-        outage_s = (slot.deadline_ns - self._missing_since_ns) / NS_PER_S
-        if held or self._missing_run >= self._settings.missing_stop:
-            return self._stop(f"{self._missing_run} parts in a row without a valid verdict")
-        if self._missing_run > 1 and outage_s >= self._settings.outage_stop_s:
-            return self._stop(f"no valid verdict for {outage_s:.1f} s")
-        return []
-
-    def _stop_or_go(self, now_ns: int) -> list[Action]:
-        """Rule 7: a station unfit for so long while parts come; and the release once it is fit, or for a trial."""
-        if self._stopping:
-            return self._release(now_ns)
-        if self._unfit_since_ns is not None and len(self._register) > 0:
-            outage_s = (now_ns - self._unfit_since_ns) / NS_PER_S
-            if outage_s >= self._settings.outage_stop_s:
-                return self._stop(f"disarmed for {outage_s:.1f} s while parts come")
-        return []
-
-    def _release(self, now_ns: int) -> list[Action]:
-        if self._stopped_since_ns is None:
-            self._stopped_since_ns = now_ns
-        fit_ns, retry_s = self._fit_since_ns, self._settings.stop_retry_s
-        fit = fit_ns is not None and now_ns - fit_ns >= self._settings.stop_hold_s * NS_PER_S
-        # A part that came before the stop took hold must not renew the request: a trial waits until all of them are decided.
-        trial = retry_s > 0 and now_ns - self._stopped_since_ns >= retry_s * NS_PER_S and len(self._register) == 0
-        if not fit and not trial:
-            return []
-        why, self._stopping = self._stopping, ""
-        self._stopped_since_ns = None
-        self._missing_run = 0
-        said = "the station is fit again" if fit else "a part is tried"
-        return [LineStop(on=False, why=f"{said} (was: {why})"), *self._clear("line-stop")]
-
-    def _stop(self, why: str) -> list[Action]:
-        if self._stopping:
-            return []
-        self._stopping = why
-        # The release counts from here: a station that is fit and yet gives no verdicts must not start the line at once.
-        self._fit_since_ns = None
-        self.counts["line-stop"] += 1
-        remedy = "find out why verdicts are missing; the line may run again when the request is taken back"
-        return [LineStop(on=True, why=why), *self._alarm("line-stop", "fault", why, remedy)]
-
-    def _alarm(self, what: str, severity: str, text: str, remedy: str) -> list[Action]:
-        self._alarms.add(what)
-        code = f"gate-{self._settings.gate}-{what}"
-        return [RaiseAlarm(code, "fault" if severity == "fault" else "warning", text, remedy)]
-
-    def _clear(self, what: str) -> list[Action]:
-        if what not in self._alarms:
-            return []
-        self._alarms.discard(what)
-        return [ClearAlarm(f"gate-{self._settings.gate}-{what}")]
-
-
-def _kind(reasons: tuple[str, ...]) -> tuple[str, ...]:
-    """Reasons without their figures: a count that goes up is no news."""
-    return tuple("".join(c for c in reason if not c.isdigit()) for reason in reasons)
+        proof = Armed(self._station.armed_set[0], self.p999_ms)
+        return self._standing.look(self._reasons(now_ns), self._commissioning.reason(), proof, now_ns)

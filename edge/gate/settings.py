@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from edge.gate.encoder import EncoderSettings
+
 NS_PER_MS = 1_000_000
+NS_PER_S = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,10 +15,11 @@ class GateSettings:
 
     Attributes:
         station, gate: whose verdicts count, and which of its gates this is.
-        gate_ms: when the part reaches the rejector.
+        gate_ms: when the part reaches the rejector; with an encoder, the longest it may take: after that it is rejected.
         lead_ms: what the actuator needs from signal to effect.
         margin_ms: reserve for the gate's own loop. D = gate_ms - lead_ms - margin_ms is when a part is decided.
         on_missing: what becomes of a part without a valid verdict. "hold" also asks for a line stop at once.
+        on_uncertain: what becomes of a part whose only verdicts are `uncertain`.
         missing_stop: so many parts in a row without a valid verdict request a line stop.
         outage_stop_s: so does an outage of this length while parts come.
         stop_hold_s: the request stands until the station has been fit for this long.
@@ -28,6 +32,7 @@ class GateSettings:
         model, limit, recipe: what the gate is armed for; empty means what the station's birth announces.
         sealed: True where a MAC key is configured: then a verdict without a good MAC is refused.
         max_slots: parts between camera and rejector; one more than that gets no slot and is rejected.
+        encoder: where the register goes by the belt's counts; None for time.
     """
 
     station: str
@@ -36,6 +41,7 @@ class GateSettings:
     lead_ms: float = 20.0
     margin_ms: float = 20.0
     on_missing: Literal["reject", "hold"] = "reject"
+    on_uncertain: Literal["reject", "reinspect"] = "reject"
     missing_stop: int = 3
     outage_stop_s: float = 2.0
     stop_hold_s: float = 1.0
@@ -49,9 +55,15 @@ class GateSettings:
     recipe: str = ""
     sealed: bool = False
     max_slots: int = 256
+    encoder: EncoderSettings | None = None
 
     def __post_init__(self) -> None:
-        if self.deadline_ms <= 0:
+        if self.encoder is not None and self.encoder.gate_ms > self.gate_ms:
+            raise ValueError(
+                f"expected gate_ms, the longest way to the rejector, of at least {self.encoder.gate_ms:.0f} ms (gate_counts at "
+                f"max_counts_per_s), got {self.gate_ms}"
+            )
+        if self.gate_ms <= self.lead_ms + self.margin_ms:
             raise ValueError(
                 f"expected gate_ms > lead_ms + margin_ms, got {self.gate_ms} <= {self.lead_ms} + {self.margin_ms}: "
                 "no time is left for a verdict"
@@ -59,13 +71,13 @@ class GateSettings:
 
     @property
     def deadline_ms(self) -> float:
-        """D: the part is decided so long after its trigger."""
-        return self.gate_ms - self.lead_ms - self.margin_ms
+        """D, the least time a verdict has: a part is decided so long after its trigger; with an encoder, at top speed."""
+        return self.gate_ms - self.lead_ms - self.margin_ms if self.encoder is None else self.encoder.deadline_ms
 
     @property
-    def deadline_ns(self) -> int:
-        """D in ns."""
-        return round(self.deadline_ms * NS_PER_MS)
+    def decide_by_ns(self) -> int:
+        """A part is decided at the latest so long after its trigger, ns; without an encoder this is D."""
+        return round((self.gate_ms - self.lead_ms - self.margin_ms) * NS_PER_MS)
 
     @property
     def actuate_until_ns(self) -> int:

@@ -1,4 +1,4 @@
-"""The gate's wires to the line: trigger datagrams in, output datagrams out, both on loopback.
+"""The gate's wires to the line: datagrams of parts and of encoder counts in, of the output out, both on loopback.
 
 The output is normally closed. A part is let through only by an `open` that names it, and only while the watchdog toggles: the
 loop flips it each turn, so a gate that hangs or dies ejects everything. A lost datagram can only eject a part.
@@ -10,7 +10,7 @@ from types import TracebackType
 
 from edge.clock import Clock
 from edge.errors import ConfigError, ContractError
-from edge.wire.trigger import MAX_DATAGRAM_BYTES, OUTPUT, OUTPUT_SCHEMA, TRIGGER, GateOutput, LineTrigger
+from edge.wire.trigger import MAX_DATAGRAM_BYTES, OUTPUT, OUTPUT_SCHEMA, EncoderCount, GateOutput, LineTrigger, decode_line
 
 logger = logging.getLogger(__name__)
 
@@ -46,40 +46,40 @@ class Wiring:
             ) from exc
 
     def fileno(self) -> int:
-        """For poll: readable when a trigger waits."""
+        """For poll: readable when a part or a count waits."""
         return self._in.fileno()
 
-    def triggers(self) -> list[LineTrigger]:
-        """All triggers that wait, at most 64; what is no trigger of ours is counted and dropped."""
-        found = []
+    def triggers(self) -> list[LineTrigger | EncoderCount]:
+        """All triggers and counts that wait, in order, at most 64; what is neither is counted and dropped."""
+        found: list[LineTrigger | EncoderCount] = []
         for _ in range(MAX_PER_TURN):
             try:
                 payload = self._in.recv(MAX_DATAGRAM_BYTES + 1)
             except BlockingIOError:
                 break
             try:
-                found.append(TRIGGER.decode(payload))
+                found.append(decode_line(payload))
             except ContractError as error:
                 self.refused += 1
                 logger.debug("trigger refused: %s", error)
         return found
 
-    def drive(self, count: int, *, opened: bool, stop: bool) -> None:
+    def drive(self, count: int, *, opened: bool, stop: bool, reinspect: bool = False) -> None:
         """Say what the output does for one part."""
-        self._send(count, opened=opened, stop=stop)
+        self._send(count, opened=opened, stop=stop, reinspect=reinspect)
 
     def kick(self, *, stop: bool) -> None:
         """Flip the watchdog and repeat the line-stop request."""
         self._toggle = not self._toggle
         self._send(None, opened=False, stop=stop)
 
-    def _send(self, count: int | None, *, opened: bool, stop: bool) -> None:
+    def _send(self, count: int | None, *, opened: bool, stop: bool, reinspect: bool = False) -> None:
         payload = OUTPUT.encode(
             GateOutput(
                 sch=OUTPUT_SCHEMA,
                 gate=self._gate,
                 count=count,
-                output="open" if opened else "closed",
+                output="open" if opened else "reinspect" if reinspect else "closed",
                 toggle=self._toggle,
                 stop=stop,
                 mono_us=self._clock.monotonic_ns() // 1000,

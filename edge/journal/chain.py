@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edge.errors import ChainError, ContractError
+from edge.journal.anchors import AnchorReport, Anchors
 from edge.journal.reader import Row
 from edge.wire.verdict import decode_verdict, payload_hash, verify_mac
 
@@ -36,6 +37,7 @@ class ChainReport:
     Attributes:
         rows: verdicts checked. boots: starts of the daemon among them. first_n, last_n: their row numbers, 0 when empty.
         head: hash of the newest one: written down elsewhere, it later proves that nothing was cut off the end.
+        anchors: what became of the anchors, None where none were given.
     """
 
     rows: int
@@ -43,9 +45,10 @@ class ChainReport:
     first_n: int
     last_n: int
     head: str
+    anchors: AnchorReport | None = None
 
 
-def verify_chain(reader: Source, key: bytes | None = None, known_head: str = "") -> ChainReport:
+def verify_chain(reader: Source, key: bytes | None = None, known_head: str = "", anchors: Anchors | None = None) -> ChainReport:
     """Walk the whole journal.
 
     Args:
@@ -53,10 +56,11 @@ def verify_chain(reader: Source, key: bytes | None = None, known_head: str = "")
         key: the MAC key, where verdicts are sealed: then each seal is checked too.
         known_head: a head written down earlier, "sha256:..." with 32 hex digits: it must still be in the chain, or the end that
             followed it was cut off or replaced. Empty asks for none.
+        anchors: signed heads: each of a row still held must be in the chain, and none may be of a row behind its end.
 
     Raises:
         ChainError: the first row that does not hold, with its number, what was expected and what is there; or `head` is not
-            among them.
+            among them, or an anchor says otherwise.
         JournalError: the file cannot be read.
     """
     expected, rows, first_n, last_n = reader.root(), 0, 0, 0
@@ -81,6 +85,8 @@ def verify_chain(reader: Source, key: bytes | None = None, known_head: str = "")
                 raise ChainError(f"{where}: its seal does not hold under the given key")
             expected = payload_hash(row.payload)
             known = known or expected == known_head
+            if anchors is not None:
+                anchors.row(row.n, verdict.station, expected)
             first_n, last_n = first_n or row.n, row.n
             boots.add(row.boot)
             rows += 1
@@ -89,4 +95,5 @@ def verify_chain(reader: Source, key: bytes | None = None, known_head: str = "")
             f"{reader.path}: expected the head {known_head} in the chain, it is not there: the end was cut off or replaced, or "
             "it has long been removed with the oldest rows"
         )
-    return ChainReport(rows, len(boots), first_n, last_n, expected)
+    proved = anchors.report(first_n, last_n) if anchors is not None else None
+    return ChainReport(rows, len(boots), first_n, last_n, expected, proved)

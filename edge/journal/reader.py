@@ -49,6 +49,11 @@ class Reader:
         """Rows with n > after_n, oldest first. Raises JournalError."""
         return self._rows("SELECT n, boot, seq, payload FROM verdict WHERE n > ? ORDER BY n LIMIT ?", (after_n, most))
 
+    def newest(self) -> Row | None:
+        """The newest row; None in an empty journal. Raises JournalError."""
+        found = self._rows("SELECT n, boot, seq, payload FROM verdict ORDER BY n DESC LIMIT 1", ())
+        return found[0] if found else None
+
     def root(self) -> str:
         """Hash of the verdict before the oldest one held: where the chain starts. Raises JournalError."""
         found = self._all("SELECT value FROM meta WHERE key = 'root'", ())

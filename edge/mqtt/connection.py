@@ -38,7 +38,7 @@ class Connection:
         broker: where it is.
         client_id: the same at every start: the broker then ends what is left of an earlier connection, and publishes its
             will, before the new one speaks.
-        will: published by the broker when we vanish.
+        will: published by the broker when we vanish; a function is asked at each attempt to connect.
         subscriptions: (filter, qos) asked for after each connect.
         on_message: called for each received message.
         on_change: called with (connected, why) after each change of either, from the first failed attempt on.
@@ -52,7 +52,7 @@ class Connection:
         broker: Broker,
         client_id: str,
         *,
-        will: Message | None = None,
+        will: Message | Callable[[], Message] | None = None,
         subscriptions: Sequence[tuple[str, int]] = (),
         on_message: Callable[[Incoming], None] | None = None,
         on_change: Callable[[bool, str], None] | None = None,
@@ -214,7 +214,8 @@ class Connection:
         accepted = False
         try:
             broker = self._broker
-            client = make_client(broker, self._client_id, self._protocol, self._will, self._queue)
+            will = self._will() if callable(self._will) else self._will
+            client = make_client(broker, self._client_id, self._protocol, will, self._queue)
             client.on_connect = self._on_connect
             client.on_disconnect = self._on_disconnect
             client.on_message = self._receive

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edge.regions import Region
 
 VERDICTS = ("pass", "reject", "invalid", "uncertain")
-DECISIONS = ("pass", "reject", "hold")
+DECISIONS = ("pass", "reject", "hold", "reinspect")
 # Why a gate did it, in words for the operator; the codes are those of the gate's ack.
 WHYS = {
     "verdict": "by the verdict",

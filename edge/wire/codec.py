@@ -129,6 +129,16 @@ class Codec(Generic[M]):
         )
 
 
+def schema_of(payload: bytes) -> str:
+    """What `sch` says, where messages of several kinds share a wire; empty when it cannot be read or is too large."""
+    if len(payload) > MAX_MESSAGE_BYTES:
+        return ""
+    try:
+        return msgspec.json.decode(payload, type=_Head).sch
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+
+
 def significant(value: float, digits: int = 6) -> float:
     """Round to so many significant digits: a float32 carries 7, and each digit costs a byte of every message."""
     return float(f"{value:.{digits}g}")

@@ -178,8 +178,9 @@ class Ack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         id: the verdict it acted on, empty when none came in time. trig: the part's trigger number. part: its id, or empty.
-        decision: what was done. why: the reason. slack_ms: time left when the verdict came, null without one.
-        fired: the actuator was driven. confirmed: a sensor saw the result; null where there is no sensor.
+        decision: what was done; "reinspect" only from a gate that has an output for it. why: the reason.
+        slack_ms: time left when the verdict came, null without one.
+        fired: an actuator was driven, for "pass" or "reinspect". confirmed: a sensor saw it; null where there is no sensor.
         at_us: microseconds UTC, a label.
     """
 
@@ -189,7 +190,7 @@ class Ack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: Annotated[str, msgspec.Meta(max_length=96)]
     trig: Count
     part: Text24
-    decision: Literal["pass", "reject", "hold"]
+    decision: Literal["pass", "reject", "hold", "reinspect"]
     why: Literal["verdict", "missing", "late", "stale-boot", "wrong-model", "no-token", "bad-mac", "disarmed"]
     slack_ms: float | None
     fired: bool

@@ -52,6 +52,7 @@ CAMERA_STATE = Channel("camera/{name}/state", out=True, qos=1, retain=True, live
 ALARM = Channel("alarm/{name}", out=True, qos=1, retain=True, live=False, overflow=Overflow.LATEST)
 HEALTH = Channel("health", out=True, qos=0, retain=False, live=False, overflow=Overflow.DROP_OLDEST)
 STATS = Channel("stats/{name}", out=True, qos=1, retain=True, live=False, overflow=Overflow.LATEST)
+AUDIT = Channel("audit", out=True, qos=1, retain=False, live=False, overflow=Overflow.DROP_OLDEST)
 RESULT = Channel("cmd/{name}/result", out=True, qos=1, retain=False, live=False, overflow=Overflow.DROP_OLDEST)
 QUARANTINE = Channel("quarantine", out=True, qos=1, retain=True, live=False, overflow=Overflow.LATEST)
 ACK = Channel("gate/{name}/ack", out=False, qos=1, retain=False, live=False, overflow=Overflow.DROP_OLDEST)
@@ -73,6 +74,7 @@ CHANNELS = (
     STATS,
     RESULT,
     QUARANTINE,
+    AUDIT,
     ACK,
     COMMAND,
     UPDATE_DESIRED,

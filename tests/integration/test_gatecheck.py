@@ -36,6 +36,35 @@ def test_the_reference_holds(tmp_path, mosquitto, capsys):
     assert len(found) == 1 + sum(probe.rule == 3 for probe in PROBES)
 
 
+# 1000 counts/s: D at 460 counts or ms, 60 of them for the actuator and a busy machine's loop.
+BY_COUNTS = "gate_counts = 520\nwindow_counts = 60\nmax_counts_per_s = 1000.0\nsilence_ms = 300.0\n"
+
+
+def test_a_gate_that_goes_by_counts_holds_on_a_belt_that_stops_and_falls_silent(tmp_path, mosquitto, capsys):
+    with running_gate(tmp_path, mosquitto.port, gate_ms=20_000.0, encoder=BY_COUNTS):
+        assert main(["gatecheck", "--config", str(tmp_path / "gate.toml"), "--only", "belt", "--json"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {one["result"] for one in found} == {"pass"}
+    assert len([one for one in found if "belt" in one["name"]]) == 2
+
+
+def test_a_gate_that_opens_on_a_belt_at_rest_is_found_out(tmp_path, mosquitto, monkeypatch):
+    monkeypatch.setattr("edge.gate.kit.run.TRIES", 1)
+
+    def by_time(process, gate):
+        gate._encoder.reaches = lambda part, now_ns: True
+        gate._register.due = lambda now_ns, position: (
+            slot for slot in gate._register.pending() if now_ns >= slot.trigger_ns + 460_000_000
+        )
+
+    with (
+        running_gate(tmp_path, mosquitto.port, by_time, gate_ms=20_000.0, encoder=BY_COUNTS) as config,
+        opened_kit(config) as check,
+    ):
+        failed = [finding for finding in check.run("the belt stops") if finding.result == "fail"]
+    assert [finding.rule for finding in failed] == [4]
+
+
 def test_a_gate_that_makes_its_own_parts_is_checked_by_its_acks(tmp_path, mosquitto, capsys):
     """--trigger-command: the gate counts from where it stands, and what is not seen is skipped and said so."""
     with running_gate(tmp_path, mosquitto.port) as config:

@@ -9,12 +9,13 @@ from datetime import datetime, timezone
 import pytest
 from PIL import Image
 
+from edge.bundle.signing import generate_key
 from edge.cli import main
 from edge.journal.evidence import frame_path, map_path
 from edge.journal.reader import Reader
 from edge.wire.verdict import decode_verdict
 from tests.support.bundles import make_tiny_bundle
-from tests.support.rig import Rig, is_bad, until
+from tests.support.rig import Ear, Rig, is_bad, until
 
 pytestmark = pytest.mark.broker
 PARTS = 30
@@ -27,7 +28,10 @@ def recorded(tmp_path_factory, request):
 
     folder = tmp_path_factory.mktemp("station")
     broker = start_mosquitto(folder)
-    rig = Rig(folder, broker.port, evidence={"pass_every": 1}, page={"enabled": True, "port": 0}).start()
+    generate_key(folder / "anchor.key")
+    journal = {"path": str(folder / "journal.db"), "anchors": True, "anchor_s": 1.0, "anchor_key": str(folder / "anchor.key")}
+    rig = Rig(folder, broker.port, evidence={"pass_every": 1}, page={"enabled": True, "port": 0}, journal=journal).start()
+    ear = Ear(broker.port)
     try:
         rig.parts(PARTS, rate_hz=20)
         recorder = rig.daemon.recorder
@@ -36,9 +40,23 @@ def recorded(tmp_path_factory, request):
         rig.page_answers = fetch(rig, next(one for one in verdicts(folder) if one.ev is not None).ev.url)  # type: ignore[attr-defined]
     finally:
         assert rig.stop() < 2.0
+        assert until(lambda: len(ear.payloads("audit")) >= 2, 5)
+        ear.close()
         stop_process(broker.process)
+    (folder / "audit.log").write_bytes(b"\n".join(ear.payloads("audit")))
     rig.folder = folder  # type: ignore[attr-defined]
     return rig
+
+
+@pytest.mark.parametrize("kept", ["journal.anchors", "audit.log"])
+def test_the_heads_a_daemon_signed_prove_the_end(recorded, capsys, kept):
+    """Beside the journal, and as somebody heard them on topic audit."""
+    folder = recorded.folder
+    words = ["journal", "verify", str(folder / "journal.db"), "--anchors", str(folder / kept)]
+    assert main([*words, "--anchor-key", str(folder / "anchor.key.pub"), "--json"]) == 0
+    anchors = json.loads(capsys.readouterr().out)["anchors"]
+    assert anchors["held"] >= 2
+    assert anchors["newest_n"] + anchors["after"] == PARTS
 
 
 def fetch(rig, url):

@@ -155,12 +155,14 @@ class Box:
         lines = self.run("systemctl", "show", unit, "-p", names).stdout.splitlines()
         return dict(line.split("=", 1) for line in lines if "=" in line)
 
-    def wait_for(self, what: Callable[[dict[str, str]], bool], timeout_s: float) -> tuple[dict[str, str], float]:
+    def wait_for(
+        self, what: Callable[[dict[str, str]], bool], timeout_s: float, unit: str = UNIT
+    ) -> tuple[dict[str, str], float]:
         """Look until it holds; the state then, and the seconds it took. Raises TimeoutError."""
         begin = time.monotonic()
-        while not what(state := self.show()):
+        while not what(state := self.show(unit)):
             if time.monotonic() - begin > timeout_s:
-                raise TimeoutError(f"after {timeout_s} s: {state}\n{self.journal()[-2000:]}")
+                raise TimeoutError(f"after {timeout_s} s: {state}\n{self.journal(unit)[-2000:]}")
             time.sleep(0.02)
         return state, time.monotonic() - begin
 

@@ -139,12 +139,12 @@ def _keeps_permits(process: Any, gate: Any) -> None:
 
     gate.__class__ = Keeping
     verdict = gate.verdict
-    # Not by `_disarmed`: that also says "commissioning", which ends by verdicts only.
+    # Not by `armed`: that also says "commissioning", which ends by verdicts only.
     gate.verdict = lambda given, now_ns, *, mac_ok=False: ([] if gate._reasons(now_ns) else verdict(given, now_ns, mac_ok=mac_ok))
 
 
 def _never_stops(process: Any, gate: Any) -> None:
-    gate._stop = lambda why: []
+    gate._standing._stop = lambda why: []
 
 
 def _silent(process: Any, gate: Any) -> None:
@@ -156,12 +156,12 @@ def _silent(process: Any, gate: Any) -> None:
 
 def _vague(process: Any, gate: Any) -> None:
     ack = gate._ack
-    gate._ack = lambda slot, why, opened, held: ack(slot, "missing", opened, held)
+    gate._ack = lambda slot, why, *done: ack(slot, "missing", *done)
 
 
 def _liar(process: Any, gate: Any) -> None:
     drive = process._wiring.drive
-    process._wiring.drive = lambda count, *, opened, stop: drive(count, opened=True, stop=stop)
+    process._wiring.drive = lambda count, *, opened, stop, reinspect=False: drive(count, opened=True, stop=stop)
 
 
 def _dead_watchdog(process: Any, gate: Any) -> None:

@@ -29,6 +29,15 @@ def test_the_example_is_valid_and_names_every_key_with_its_default(tmp_path):
                 assert getattr(getattr(example, section), key) == value, f"{section}.{key}"
 
 
+def test_the_example_of_a_gate_by_counts_is_valid_and_counts_by_its_own_pins():
+    config = load_config(EXAMPLE.parent / "gate-encoder.toml")
+    settings, pins = config.settings(), config.pins()
+    assert settings.encoder is not None
+    assert settings.deadline_ms == 720.0
+    assert pins is not None
+    assert (pins.encoder, pins.encoder_b) == (112, 113)
+
+
 def test_what_is_left_out_has_its_default(tmp_path):
     config = load_config(write(tmp_path, SMALL))
     assert config.rules == Rules()

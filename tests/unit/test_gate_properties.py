@@ -445,7 +445,7 @@ def test_the_machine_really_opens_gates():
 _REFUSAL = Station.refusal
 
 
-def _deaf_to_vetoes(_self: Gate, _slot: Slot, _verdict_id: str) -> None:
+def _deaf_to_vetoes(_self: Slot, _verdict_id: str, _doubt: str = "") -> None:
     return
 
 
@@ -460,8 +460,8 @@ MUTANTS: dict[str, tuple[type, str, Callable[..., Any]]] = {
         "_in_time",
         lambda _self, slot, _verdict, now: now < slot.deadline_ns,
     ),
-    "a reject is not sticky": (Gate, "_forbid", _deaf_to_vetoes),
-    "the number alone names a part": (Gate, "_same_part", lambda *_: True),
+    "a reject is not sticky": (Slot, "forbid", _deaf_to_vetoes),
+    "the number alone names a part": (Slot, "is_of", lambda *_: True),
     "permits survive a new birth": (Slot, "withdraw", lambda *_: None),
     "permits are not asked again at D": (Gate, "_permit_lives", lambda *_: True),
     "silence is fine": (Station, "_life", lambda *_: []),

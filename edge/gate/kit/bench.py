@@ -72,6 +72,11 @@ class Bench:
         self._made = 0
         self._offset = 0
 
+    @property
+    def newest(self) -> int:
+        """Number of the newest part."""
+        return self._made + self._offset
+
     def rest(self, seconds: float) -> None:
         """Let time pass."""
         self.station.wait_until(lambda: False, seconds)

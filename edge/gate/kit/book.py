@@ -56,7 +56,11 @@ class Book:
     def fired(self, trig: int) -> list[int]:
         """When acks came that say the part was let through, ns."""
         with self._lock:
-            return [at_ns for at_ns, ack in self._acks.get(trig, ()) if ack.fired or ack.decision == "pass"]
+            return [
+                at_ns
+                for at_ns, ack in self._acks.get(trig, ())
+                if ack.decision == "pass" or (ack.fired and ack.decision != "reinspect")
+            ]
 
     def newest(self) -> int:
         """The largest part number acked so far, -1 before the first."""

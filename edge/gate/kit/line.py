@@ -16,6 +16,7 @@ from typing import Protocol
 
 from edge.clock import Clock
 from edge.errors import ConfigError, ContractError
+from edge.gate.kit.belt import KitBelt
 from edge.wire.trigger import MAX_DATAGRAM_BYTES, OUTPUT, TRIGGER, TRIGGER_SCHEMA, GateOutput, LineTrigger
 
 PULSE_TIMEOUT_S = 2.0
@@ -27,6 +28,11 @@ class LineSide(Protocol):
     @property
     def sees_output(self) -> bool:
         """False where only the gate's acks tell what its output did."""
+        ...
+
+    @property
+    def belt(self) -> KitBelt | None:
+        """The belt, where the gate goes by its counts and the kit drives it."""
         ...
 
     def part(self, count: int) -> int:
@@ -59,7 +65,7 @@ class Wires:
 
     Args:
         gate: its name in the output datagrams. listen: where the gate hears triggers. output: where it drives its output.
-        clock: shared with the gate's machine.
+        clock: shared with the gate's machine. belt: where the gate goes by counts; closed with the line.
 
     Raises:
         ConfigError: the output's port is taken.
@@ -67,7 +73,10 @@ class Wires:
 
     sees_output = True
 
-    def __init__(self, gate: str, listen: tuple[str, int], output: tuple[str, int], clock: Clock) -> None:
+    def __init__(
+        self, gate: str, listen: tuple[str, int], output: tuple[str, int], clock: Clock, belt: KitBelt | None = None
+    ) -> None:
+        self.belt = belt
         self._gate = gate
         self._listen = listen
         self._clock = clock
@@ -94,7 +103,8 @@ class Wires:
     def part(self, count: int) -> int:
         """Send the trigger datagram."""
         now_ns = self._clock.monotonic_ns()
-        self._out.sendto(TRIGGER.encode(LineTrigger(TRIGGER_SCHEMA, count, now_ns // 1000)), self._listen)
+        enc = 0 if self.belt is None else self.belt.counts(now_ns)
+        self._out.sendto(TRIGGER.encode(LineTrigger(TRIGGER_SCHEMA, count, now_ns // 1000, enc)), self._listen)
         return now_ns
 
     def opened(self, count: int) -> list[int]:
@@ -115,6 +125,8 @@ class Wires:
 
     def close(self) -> None:
         """Stop listening."""
+        if self.belt is not None:
+            self.belt.close()
         self._ended.set()
         self._thread.join(1.0)
         self._in.close()
@@ -155,6 +167,7 @@ class Pulses:
     """
 
     sees_output = False
+    belt = None
 
     def __init__(self, command: str, clock: Clock, fired: Callable[[int], list[int]], alarmed: Callable[[], bool]) -> None:
         self._words = shlex.split(command)

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 
 from edge.errors import ConfigError
+from edge.gate.kit.belt import KitBelt
 from edge.gate.kit.bench import GOOD, GRACE_S, TRIES, Bench, Finding, Passage
 from edge.gate.kit.probes import EARLY, PROBES, Probe, Send
 from edge.gate.settings import GateSettings
@@ -18,6 +19,23 @@ _DISARMED = frozenset({"disarmed"})
 _UNCHECKED = frozenset({"no-token", "disarmed"})
 
 CLOSED = Probe(6, "", lambda s, n: [Send(EARLY, s.encode(s.verdict(n, "pass")))], why=_DISARMED)
+
+
+def opened_at_rest(bench: Bench, belt: KitBelt) -> list[str]:
+    """A good part on a belt that stops before D: the parts let through while it rested, though they had not come."""
+    found: list[int] = []
+
+    def rest() -> None:
+        belt.run(on=False)
+        bench.rest(0.05)  # what was on its way when the belt stopped
+        before = len(bench.line.opened(bench.newest))
+        bench.rest(2.0 * bench.deadline_ns / 1e9)
+        if len(bench.line.opened(bench.newest)) > before:
+            found.append(bench.newest)
+        belt.run(on=True)
+
+    bench.play([GOOD], rest)
+    return [f"part {n} was let through while the belt rested" for n in found]
 
 
 class Check:
@@ -111,6 +129,7 @@ class Check:
             (6, "a beat says armed=false: nothing opens", self._beat_disarms),
             (6, "the state says armed=false: nothing opens", self._state_disarms),
             (6, "armed=false after the PASS and before D: takes the permit back", self._disarmed_midway),
+            *self._belt_scenarios(),
             (7, f"{self._settings.missing_stop} parts in a row without a verdict: a line stop is requested", self._missing),
             (9, "the watchdog toggles", self._watchdog),
             (9, "a frozen gate: the watchdog stands still, and nothing opens late", self._frozen),
@@ -198,6 +217,29 @@ class Check:
 
         return self._all_closed(self._bench.play([CLOSED], disarm))
 
+    def _belt_scenarios(self) -> list[tuple[int, str, Callable[[], list[str]]]]:
+        """Where the gate goes by counts, and the kit drives the belt."""
+        belt, encoder = self._bench.line.belt, self._settings.encoder
+        if belt is None or encoder is None:
+            return []
+        return [
+            (4, "the belt stops before D: nothing opens while it rests", lambda: opened_at_rest(self._bench, belt)),
+            (
+                6,
+                "the counts fall silent with parts on the belt: nothing opens",
+                lambda: self._counts_end(belt, encoder.silence_ms),
+            ),
+        ]
+
+    def _counts_end(self, belt: KitBelt, silence_ms: float) -> list[str]:
+        def silence() -> None:
+            belt.mute = True
+            self._bench.rest(silence_ms / 1000 + 0.1)
+
+        passages = self._bench.play([CLOSED] * 2, silence)
+        belt.mute = False
+        return self._all_closed(passages)
+
     def _missing(self) -> list[str]:
         nothing = Probe(7, "", lambda _s, _n: [], why=frozenset({"missing", "disarmed"}))
         line, before = self._bench.line, self._bench.line.stops()
@@ -245,7 +287,7 @@ class Check:
                 once.append(f"part {passage.n} was acked {len(acks)} times")
                 continue
             ack, opened = acks[0], bool(line.opened(passage.n))
-            if ack.fired != opened or (ack.decision == "pass") != opened:
+            if (ack.fired and ack.decision != "reinspect") != opened or (ack.decision == "pass") != opened:
                 did = "opened" if opened else "did not open"
                 agree.append(f"part {passage.n}: acked {ack.decision}, fired {ack.fired}, the output {did}")
         for name, problems in (

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from edge.clock import SystemClock
 from edge.errors import BrokerError
 from edge.gate.config import GateConfig, loopback_address
+from edge.gate.kit.belt import KitBelt
 from edge.gate.kit.bench import Bench
 from edge.gate.kit.book import Book
 from edge.gate.kit.line import LineSide, Pulses, Wires
@@ -39,19 +40,22 @@ def opened_kit(config: GateConfig, trigger_command: str | None = None, pid: int 
         settings.deadline_ms,
         config.mac_key(),
     )
+    gate_ms = settings.gate_ms if settings.encoder is None else settings.encoder.gate_ms
     book = Book(who.topics, who.gate, clock)
     broker = config.broker()
     line: LineSide
     if trigger_command is None:
         listen, output = loopback_address(config.line.listen, "line.listen"), loopback_address(config.line.output, "line.output")
-        line = Wires(who.gate, listen, output, clock)
+        by_counts = settings.encoder
+        belt = KitBelt(by_counts.max_counts_per_s, listen, clock) if by_counts is not None else None
+        line = Wires(who.gate, listen, output, clock, belt)
     else:
         line = Pulses(trigger_command, clock, book.fired, book.stop_alarm)
     station = KitStation(who, broker, clock, book.hear)
     try:
         if not station.start(CONNECT_S):
             raise BrokerError(f"{broker}: no connection within {CONNECT_S:.0f} s; check [mqtt] in the file and the broker's log")
-        yield Check(Bench(station, line, book, clock, settings.deadline_ms, settings.gate_ms), settings, pid)
+        yield Check(Bench(station, line, book, clock, settings.deadline_ms, gate_ms), settings, pid)
     finally:
         station.close()
         line.close()

@@ -8,7 +8,7 @@ const LOST_MS = 3500; // the box speaks at least once a second
 const HOLD_MS = 1500; // a part that did not pass stays on the screen so long: readable, and short against a person's walk
 const IDLE_S = 5; // after this without a part the page says so
 const WORDS = { pass: "PASS", reject: "REJECT", invalid: "INVALID", uncertain: "UNCERTAIN", none: "NO PART" };
-const DID = { pass: "opened", reject: "kept closed", hold: "held the part", other: "did something unknown" };
+const DID = { pass: "opened", reject: "kept closed", hold: "held the part", reinspect: "sent it to be looked at", other: "did something unknown" };
 
 const byId = (id) => document.getElementById(id);
 const setText = (node, text) => { if (node.textContent !== text) node.textContent = text; };
