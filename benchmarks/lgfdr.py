@@ -49,7 +49,7 @@ VARIANTS: dict[str, list[str]] = {
     "global tower sees itself": ["token_blind=-1"],
     "no cosine": ["cosine=0"],
     "map_st of the local tower": ["maps=towers"],
-    "without the pooled head": ["pooled_head=false"],
+    "with the pooled head": ["pooled_head=true"],
 }
 """Label -> knobs that differ from the default."""
 

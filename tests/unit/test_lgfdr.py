@@ -223,8 +223,8 @@ def test_knobs_out_of_range_are_refused(changes, message):
 
 
 def test_knobs_come_from_the_command_line():
-    made = with_changes(LgfdrKnobs(), ["noise=0", "gate=se", "pooled_head=false", "steps=7"])
-    assert (made.noise, made.gate, made.pooled_head, made.steps) == (0.0, "se", False, 7)
+    made = with_changes(LgfdrKnobs(), ["noise=0", "gate=se", "pooled_head=true", "steps=7"])
+    assert (made.noise, made.gate, made.pooled_head, made.steps) == (0.0, "se", True, 7)
     for wrong in ("nose=1", "noise", "noise=much"):
         with pytest.raises(RecipeError, match="--knob"):
             with_changes(LgfdrKnobs(), [wrong])
