@@ -169,7 +169,7 @@ class GateMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        times = {"gate_ms": 400.0, "lead_ms": 20.0, "margin_ms": 20.0}
+        times: dict[str, Any] = {"gate_ms": 400.0, "lead_ms": 20.0, "margin_ms": 20.0}
         usual: dict[str, Any] = {"commissioning_parts": 2, "sealed": True, "max_slots": 8, "on_uncertain": self.on_uncertain}
         self.gate = Gate(GateSettings(station=STATION, gate=GATE, **times, **usual))
         self.log = Log()
