@@ -17,7 +17,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.machine import made_by  # noqa: E402
+from benchmarks.page import made_by  # noqa: E402
 from edge.bundle.reader import open_bundle  # noqa: E402
 from edge.bundle.signing import default_trust  # noqa: E402
 from edge.engine import open_engine  # noqa: E402

@@ -26,6 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.drift_pictures import DRIFTS, Drift
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.page import replace_block
 from calibration.parts import list_pictures
 from edge.engine.machine import this_machine
 from edge.errors import DataError, OnbeltError
@@ -230,8 +234,7 @@ def main() -> int:
         block = text([json.loads(path.read_text()) for path in args.read])
         print(block)
         if args.write:
-            head, rest = DOC.read_text().split(BEGIN)
-            DOC.write_text(head + BEGIN + "\n" + block + END + rest.split(END)[1])
+            replace_block(DOC, BEGIN, END, block)
         return 0
     if not (args.run and args.data and args.out):
         arguments.error("expected --run, --data and --out, or --read")

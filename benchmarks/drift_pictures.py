@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from edge.belt.dice import Dice
-from edge.belt.scene import MIN_SIZE_PX, PRODUCTS, render
+from edge.belt.scene import PRODUCTS, render
 from edge.belt.writer import FIRST_SEED, INDEX_STEP
 from edge.bundle.reader import open_bundle
 from edge.bundle.signing import default_trust
@@ -31,6 +31,8 @@ from edge.preprocess import Frame8, fit
 
 SEED = FIRST_SEED + 987_654_321
 """Far from every data set's belts, which begin at FIRST_SEED and step by ten."""
+SCENE_PX = 256
+"""As `onbelt scenes` draws them: parts drawn at the network's own side have harder edges than scaled ones, and score higher."""
 
 Drift = Callable[[Frame8, float, int], Frame8]
 
@@ -120,7 +122,7 @@ def score(bundle_path: Path, pictures: int, clean: int) -> dict[str, object]:
     if manifest.product not in PRODUCTS:
         raise DataError(f"{bundle_path}: expected a product of {', '.join(PRODUCTS)}, got {manifest.product}")
     began, told = time.monotonic(), time.monotonic()
-    size = max(manifest.size, MIN_SIZE_PX)
+    size = max(manifest.size, SCENE_PX)
     drifted: dict[str, list[float]] = {f"{name}|{one:g}": [] for name, (_, strengths, _) in DRIFTS.items() for one in strengths}
     good: list[float] = []
     with open_engine(bundle) as engine:

@@ -15,8 +15,6 @@ Exit status: 0 all of that happened, 1 it did not, 2 there is no mosquitto.
 
 import argparse
 import json
-import os
-import platform
 import random
 import resource
 import signal
@@ -24,13 +22,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the boxes are test code
 
+from benchmarks.page import made_by  # noqa: E402
 from edge.broker.launch import end_process, find_mosquitto, free_port, wait_until  # noqa: E402
 from edge.bundle.reader import open_bundle  # noqa: E402
 from edge.bundle.signing import TrustStore, generate_key  # noqa: E402
@@ -202,11 +200,10 @@ def main() -> int:
 
 def render(args: argparse.Namespace, fleet: Fleet, reports: dict[str, Any], cpu_s: float) -> str:
     """The page of results; `cpu_s`: processor time of boxes, broker and rollouts."""
-    now = datetime.now(timezone.utc).strftime("%Y-%m-%d")
-    made = f"{now}, {os.cpu_count()} cores {platform.machine()}, load {os.getloadavg()[0]:.0f}, seed {args.seed}"
     lines = [
         "# A fleet in waves",
-        f"Made by `make fleet` ({made}): {args.boxes} boxes over one mosquitto on loopback, {len(fleet.faults)} of them faulty,",
+        made_by("fleet", f"seed {args.seed}"),
+        f"{args.boxes} boxes over one mosquitto on loopback, {len(fleet.faults)} of them faulty,",
         f"in {args.processes} processes; up after {fleet.start_s:.0f} s. Each box is the real updater: service, state on disk,",
         "metadata client, broker connection. Light are the engine, the proof's process and the daemon; models are not compared",
         "in the shadow (`tests/support/fleet_boxes.py`). The rollouts are `onbelt fleet roll` in a process of its own, in waves",

@@ -11,7 +11,6 @@ Exit status: 0 nothing was found, 1 something was (the input is printed), 2 athe
 """
 
 import argparse
-import datetime as dt
 import json
 import os
 import platform
@@ -25,6 +24,8 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the fixtures are test code
+
+from benchmarks.page import made_by  # noqa: E402
 
 TARGETS = {
     "bundle": "a bundle's bytes, as they come from a download or a stick",
@@ -118,11 +119,10 @@ def _targets(name: str) -> Fuzzed:
 
 def render(rows: list[dict[str, Any]], args: argparse.Namespace) -> str:
     """The page of results."""
-    today = dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%d")
     lines = [
         "# What comes from outside, fuzzed",
-        f"Made by `make fuzz` ({today}, {os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()}, seed "
-        f"{args.seed}, {args.seconds} s each): atheris feeds the updater's readers bytes that reach ever more branches.",
+        made_by("fuzz", f"Python {platform.python_version()}", f"seed {args.seed}", f"{args.seconds} s each"),
+        "Atheris feeds the updater's readers bytes that reach ever more branches.",
         "Anything but the error documented for it counts as found, and so does an altered file that is believed.",
         "",
         "| target | bytes are | inputs | branches reached | found |",

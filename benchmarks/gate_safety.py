@@ -21,9 +21,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the cell is test code
 
-from benchmarks.machine import made_by  # noqa: E402
+from benchmarks.page import made_by  # noqa: E402
 from edge.broker.launch import BrokerKind, find_mosquitto, wait_until  # noqa: E402
-from edge.daemon.announce import BEAT_HZ  # noqa: E402
+from edge.daemon.talk.announce import BEAT_HZ  # noqa: E402
 from edge.mqtt.connection import Connection  # noqa: E402
 from edge.mqtt.settings import Broker  # noqa: E402
 from edge.wire import topics as channels  # noqa: E402

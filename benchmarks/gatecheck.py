@@ -9,21 +9,19 @@ The reference runs as the real command in a process of its own, so that it can b
 """
 
 import argparse
-import os
-import platform
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the mutants are test code
 
+from benchmarks.page import made_by  # noqa: E402
 from edge.broker.launch import BrokerKind, BrokerProcess, end_process, find_mosquitto, free_port, wait_until  # noqa: E402
 from edge.gate.config import load_config  # noqa: E402
 from edge.gate.kit.bench import Finding  # noqa: E402
@@ -68,14 +66,9 @@ def check_mutant(name: str, folder: Path, port: int, gate_ms: float) -> list[Fin
 
 def page(reference: list[Finding], mutants: dict[str, list[Finding]], seconds: float, gate_ms: float) -> str:
     """docs/gatecheck.md."""
-    processor = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?"
-    )
     lines = [
         "# The gate check, checked",
-        f"Made by `make gatecheck` ({datetime.now(timezone.utc):%Y-%m-%d}, {os.cpu_count()} cores {processor}, "
-        f"Linux {platform.release()}, load {os.getloadavg()[0]:.0f}, {seconds:.0f} s, "
-        f"parts decided {gate_ms - 40:.0f} ms after their trigger).",
+        made_by("gatecheck", f"{seconds:.0f} s", f"parts decided {gate_ms - 40:.0f} ms after their trigger"),
         "What `onbelt gatecheck` says of the reference gate, and what it says of each gate with one rule broken.",
         "",
         "## The reference",

@@ -8,25 +8,23 @@ check and the engine of the demo's bundle. Exit status: 0 the books agree, 1 not
 """
 
 import argparse
-import os
-import platform
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the fake camera's handling is test code
 
+from benchmarks.page import made_by  # noqa: E402
 from edge.bundle.reader import open_bundle  # noqa: E402
 from edge.bundle.signing import default_trust  # noqa: E402
 from edge.camera.base import Trigger  # noqa: E402
-from edge.daemon.framecheck import FrameCheck  # noqa: E402
-from edge.daemon.parts import NS_PER_MS, Ticket  # noqa: E402
+from edge.daemon.stages.framecheck import FrameCheck  # noqa: E402
+from edge.daemon.stages.parts import NS_PER_MS, Ticket  # noqa: E402
 from edge.engine import open_engine  # noqa: E402
 from edge.errors import CameraError  # noqa: E402
 from edge.preprocess import fit  # noqa: E402
@@ -143,13 +141,9 @@ def comes(camera: Any, *, restart: bool = False) -> bool:
 
 def page(runs: list[tuple[str, dict[str, Any]]], faults: list[tuple[str, float]], rate: float, seconds: float) -> str:
     """docs/gige.md."""
-    processor = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?"
-    )
     lines = [
         "# GigE Vision frames",
-        f"Made by `make gige` ({datetime.now(timezone.utc):%Y-%m-%d}, {os.cpu_count()} cores {processor}, load "
-        f"{os.getloadavg()[0]:.0f}, Linux {platform.release()}).",
+        made_by("gige"),
         f"Aravis' fake camera over loopback, 512x512 at {rate:g} frames/s for {seconds:g} s; each frame taken is judged by the",
         "demo's bundle on one thread. A free-running camera exposes for nobody: frames begun before a trigger are skipped and",
         "counted.",

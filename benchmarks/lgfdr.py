@@ -28,7 +28,6 @@ from export.passes import passes_of
 from export.run_graph import build_engine
 from training.datasets import open_dataset
 from training.evaluate import evaluate, to_json
-from training.lgfdr.knobs import LgfdrKnobs, with_changes
 from training.loop import TrainRequest, train
 from training.recipe import LGFDR, make_config
 from training.run import RECORD_NAME, load_run
@@ -78,8 +77,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def run_one(args: argparse.Namespace, data: Path, variant: str, seed: int) -> dict[str, Any]:
     """Train one variant where it is not trained yet, and evaluate it."""
-    knobs = with_changes(LgfdrKnobs(), VARIANTS[variant])
-    config = make_config(LGFDR, size=args.size, seed=seed, steps=args.steps, lgfdr=knobs)
+    config = make_config(LGFDR, size=args.size, seed=seed, steps=args.steps, changes=VARIANTS[variant])
     out = args.out / "runs" / f"{data.name}-{variant.replace(' ', '_').replace(',', '')}-{seed}"
     if not (out / RECORD_NAME).exists():
         dataset = open_dataset(data)

@@ -19,6 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.page import replace_block
 from calibration.compare import two_sample_p
 from calibration.limit import LimitKind, fit_limit, parts_needed
 from edge.binomial import cdf, clopper_pearson_upper
@@ -389,9 +392,7 @@ def main() -> int:
     block = text(result)
     print(block)
     if args.write:
-        page = DOC.read_text()
-        head, rest = page.split(BEGIN)
-        DOC.write_text(head + BEGIN + "\n" + block + END + rest.split(END)[1])
+        replace_block(DOC, BEGIN, END, block)
         draw(result, DOC.parent / "limits")
     return 0
 

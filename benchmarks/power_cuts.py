@@ -18,24 +18,23 @@ Exit status: 0 as it should be, 1 a verdict was lost or the mutant lost none, 2 
 
 import argparse
 import contextlib
-import fcntl
 import json
 import logging
 import os
-import platform
 import random
-import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.cut_disk import can_mount, clone, cut_disk, missing, mounted
+from benchmarks.page import made_by
 from edge.errors import OnbeltError
 from edge.journal.chain import verify_chain
 from edge.journal.reader import Reader
@@ -46,8 +45,8 @@ logger = logging.getLogger("power_cuts")
 
 STATION, BOOT = "st2", "01JD8Q7ZK30000000000000000"
 JOURNAL_BYTES = 2 * 2**20  # 1,600 verdicts: reached within seconds, so that removing old rows is cut as well
+DISK_MB = 256
 UNCONFIRMED = 40  # the writer's broker lags so many verdicts behind
-FICLONE = 0x40049409  # ioctl of linux/fs.h: share all blocks of another file, on the instant
 MODES = ("FULL", "NORMAL")
 
 
@@ -75,28 +74,6 @@ class Outcome:
     def clean(self) -> bool:
         """Nothing was lost and everything held."""
         return not self.lost and not self.corrupt
-
-
-def missing() -> str:
-    """What this machine lacks, or an empty string."""
-    if os.geteuid() != 0:
-        return "needs root to mount file systems"
-    lacking = [tool for tool in ("mkfs.ext4", "mkfs.xfs", "mount", "umount") if shutil.which(tool) is None]
-    if lacking:
-        return f"{', '.join(lacking)} not found (apt-get install e2fsprogs xfsprogs mount)"
-    if not Path("/dev/loop-control").exists():
-        return "no loop devices (/dev/loop-control)"
-    return ""
-
-
-def can_mount(folder: Path) -> str:
-    """Why an image cannot be mounted here, or an empty string: root in a container may not be allowed to."""
-    try:
-        with station_disk(folder):
-            return ""
-    except (subprocess.CalledProcessError, OSError) as exc:
-        told = exc.stderr.decode(errors="replace").strip() if isinstance(exc, subprocess.CalledProcessError) else str(exc)
-        return f"cannot mount an image ({told or exc})"
 
 
 def writer(folder: str, acks: str, seed: int, synchronous: str) -> None:
@@ -146,34 +123,6 @@ def make(journal: Journal, count: int, dice: random.Random) -> list[Entry]:
     return entries
 
 
-@contextlib.contextmanager
-def mounted(image: Path, at: Path, *options: str) -> Iterator[Path]:
-    """A file system in a file, mounted while inside."""
-    at.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-o", ",".join(("loop", *options)), str(image), str(at)], check=True, capture_output=True)
-    try:
-        yield at
-    finally:
-        if subprocess.run(["umount", str(at)], check=False, capture_output=True).returncode != 0:
-            subprocess.run(["umount", "--lazy", str(at)], check=True)
-
-
-@contextlib.contextmanager
-def station_disk(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """An ext4 image on an XFS with reflinks: (the image, where it is mounted)."""
-    outer = folder / "outer.xfs"
-    with outer.open("wb") as file:
-        file.truncate(2 * 2**30)
-    subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", str(outer)], check=True, capture_output=True)
-    with mounted(outer, folder / "outer") as host:
-        image = host / "disk.img"
-        with image.open("wb") as file:
-            file.truncate(256 * 2**20)
-        subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True, capture_output=True)
-        with mounted(image, folder / "disk") as disk:
-            yield image, disk
-
-
 def last_ack(path: Path) -> tuple[int, str, int]:
     """The newest complete line of the writer: row, hash, confirmed up to next."""
     with path.open("rb") as file:
@@ -188,9 +137,7 @@ def last_ack(path: Path) -> tuple[int, str, int]:
 def cut(image: Path, acks: Path, at: Path, outcome: Outcome) -> None:
     """One power cut, and what it left."""
     n, head, _ = last_ack(acks)
-    snapshot = image.with_name("cut.img")
-    with image.open("rb") as source, snapshot.open("wb") as target:
-        fcntl.ioctl(target.fileno(), FICLONE, source.fileno())
+    snapshot = clone(image)
     _, _, may_be_confirmed = last_ack(acks)
     outcome.cuts += 1
     try:
@@ -236,7 +183,7 @@ def run(synchronous: str, cuts: int, seed: int, folder: Path) -> Outcome:
     dice = random.Random(seed)
     begin = time.monotonic()
     # What is accepted is noted on another file system: it must outlive the cut.
-    with station_disk(folder) as (image, disk), tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
+    with cut_disk(folder, DISK_MB) as (image, disk), tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
         acks = Path(memory) / "acks"
         acks.touch()
         words = ["--writer", str(disk), str(acks), str(seed), synchronous]
@@ -278,12 +225,8 @@ def table(outcomes: list[Outcome]) -> str:
 
 def report(outcomes: list[Outcome], seed: int) -> str:
     """The page docs/powercuts.md."""
-    processor = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?"
-    )
     return f"""# Power cuts
-Made by `make powercuts` ({datetime.now(timezone.utc):%Y-%m-%d}, seed {seed}, {os.cpu_count()} cores {processor},
-Linux {platform.release()}, SQLite {sqlite3.sqlite_version}).
+{made_by("powercuts", f"seed {seed}", f"SQLite {sqlite3.sqlite_version}")}
 The harness is [benchmarks/power_cuts.py](../benchmarks/power_cuts.py); a short run of it is part of `make test`.
 
 A process appends verdicts to the real journal on a real ext4 (default options), an image file on XFS. A cut is a reflink clone

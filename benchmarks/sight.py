@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.machine import made_by  # noqa: E402
+from benchmarks.page import made_by  # noqa: E402
 from edge.binomial import clopper_pearson_upper  # noqa: E402
 from edge.camera.base import Trigger  # noqa: E402
 from edge.camera.belt import BeltCamera  # noqa: E402

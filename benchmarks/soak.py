@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the cell is test code
 
-from benchmarks.machine import made_by  # noqa: E402
+from benchmarks.page import made_by  # noqa: E402
 from edge.broker.launch import BrokerKind, find_mosquitto  # noqa: E402
 from edge.demo.book import Tally  # noqa: E402
 from tests.support.gate_cell import LEAD_MS, Cell, pause  # noqa: E402

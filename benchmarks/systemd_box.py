@@ -8,18 +8,16 @@ run here.
 """
 
 import argparse
-import os
-import platform
 import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from datetime import datetime, timezone
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the container is test code
 
+from benchmarks.page import made_by
 from tests.support import box as boxes
 from tests.support import box_gate as gates
 
@@ -93,15 +91,10 @@ def uninstalls(box: boxes.Box) -> str:
 
 def page(rows: list[tuple[str, str, str]]) -> str:
     """docs/systemd.md."""
-    processor = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?"
-    )
     version = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=False).stdout.splitlines()[0]
-    load = os.getloadavg()[0]
     lines = [
         "# The units under a real systemd",
-        f"Made by `make systemd` ({datetime.now(timezone.utc):%Y-%m-%d}, {os.cpu_count()} cores {processor}, load {load:.0f}, "
-        f"Linux {platform.release()}, {version}).",
+        made_by("systemd", version),
         "A container over this machine's own system (systemd-nspawn), the units installed by `systemd/install.sh`, the daemon",
         "with a bundle of 64 px, a folder of pictures as camera, five parts a second, a mosquitto. What is done to it is in",
         "`tests/support/box.py`. Interpreter and imports are most of each start; the load at the time is given above.",

@@ -20,22 +20,19 @@ it should be, 1 damage, or none without fsync, 2 cannot run here.
 import argparse
 import collections
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import random
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.cut_disk import clone, cut_disk, missing, mounted
 from edge.bundle.reader import open_bundle
 from edge.bundle.signing import TrustStore
 from edge.engine import open_engine
@@ -47,7 +44,7 @@ from edge.update.state import Model, load_state
 from tests.support.update_box import GOOD, Box
 from tests.support.update_site import UpdateSite
 
-FICLONE = 0x40049409  # ioctl of linux/fs.h: share all blocks of another file, on the instant
+DISK_MB = 128
 WORK = 1  # a matrix of 1 MB in each model: more than one write of the disk
 
 
@@ -66,42 +63,6 @@ class QuickBox(Box):
     def _compared(self, _model: Model) -> Watched:
         time.sleep(self.moment_s)
         return Watched("", "skipped")
-
-
-def missing() -> str:
-    """What this machine lacks, or an empty string."""
-    if os.geteuid() != 0:
-        return "needs root to mount file systems"
-    lacking = [tool for tool in ("mkfs.ext4", "mkfs.xfs", "mount", "umount") if shutil.which(tool) is None]
-    return f"{', '.join(lacking)} not found (apt-get install e2fsprogs xfsprogs mount)" if lacking else ""
-
-
-@contextlib.contextmanager
-def mounted(image: Path, at: Path) -> Iterator[Path]:
-    """A file system in a file, mounted while inside."""
-    at.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-o", "loop", str(image), str(at)], check=True, capture_output=True)
-    try:
-        yield at
-    finally:
-        if subprocess.run(["umount", str(at)], check=False, capture_output=True).returncode != 0:
-            subprocess.run(["umount", "--lazy", str(at)], check=True)
-
-
-@contextlib.contextmanager
-def box_disk(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """An ext4 image on an XFS with reflinks: (the image, where it is mounted)."""
-    outer = folder / "outer.xfs"
-    with outer.open("wb") as file:
-        file.truncate(2 * 2**30)
-    subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", str(outer)], check=True, capture_output=True)
-    with mounted(outer, folder / "outer") as host:
-        image = host / "disk.img"
-        with image.open("wb") as file:
-            file.truncate(128 * 2**20)
-        subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True, capture_output=True)
-        with mounted(image, folder / "disk") as disk:
-            yield image, disk
 
 
 def worker(site: UpdateSite, disk: Path, *, flush: bool) -> None:
@@ -176,7 +137,7 @@ def run(cuts: int, *, flush: bool, seed: int) -> dict[str, Any]:
         folder = Path(name)
         site = UpdateSite(folder / "site")
         models = {site.publish(version, work=WORK, limit=1.0 + version / 10).sha256 for version in (1, 2)}
-        with box_disk(folder) as (image, disk):
+        with cut_disk(folder, DISK_MB) as (image, disk):
             QuickBox(disk / "box", site).update()
             os.sync()
             child = os.fork()
@@ -187,10 +148,7 @@ def run(cuts: int, *, flush: bool, seed: int) -> dict[str, Any]:
             try:
                 for _ in range(cuts):
                     time.sleep(dice.uniform(0.0, 0.15))
-                    clone = image.with_name("cut.img")
-                    with image.open("rb") as source, clone.open("wb") as target:
-                        fcntl.ioctl(target.fileno(), FICLONE, source.fileno())
-                    with mounted(clone, folder / "cut") as after:
+                    with mounted(clone(image), folder / "cut") as after:
                         step, fault, took_s = inspect(site, after, models)
                     ready_s.append(took_s)
                     steps[step] += 1

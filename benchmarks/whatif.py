@@ -18,6 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.page import replace_block
 from calibration.limit import LimitKind
 from calibration.parts import GoodParts, list_pictures, score_pictures
 from calibration.study import Study, write_study
@@ -197,8 +200,7 @@ def main() -> int:
         block = text([json.loads(path.read_text()) for path in args.read])
         print(block)
         if args.write:
-            head, rest = DOC.read_text().split(BEGIN)
-            DOC.write_text(head + BEGIN + "\n" + block + END + rest.split(END)[1])
+            replace_block(DOC, BEGIN, END, block)
         return 0
     if not (args.bundle and args.data and args.out):
         arguments.error("expected BUNDLE, DATA and --out, or --read")

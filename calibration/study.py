@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.parts import GoodParts, list_pictures, score_pictures
-from calibration.whatif import MAP_RATES, SHOWN, Beside, WhatIf, explore, in_words, with_maps
+from calibration.whatif import MAP_RATES, SHOWN, Beside, WhatIf, explore, with_maps
 from calibration.whatif_page import Seen, page
+from calibration.whatif_words import in_words
 from edge.bundle.manifest import Manifest
 from edge.bundle.reader import Bundle
 from edge.engine.base import Engine

@@ -1,6 +1,6 @@
 """Log records to journald with fields of their own, where the service manager has connected our standard error to it.
 
-    journalctl -u onbelt LOGGER=edge.daemon.phase -p warning
+    journalctl -u onbelt LOGGER=edge.daemon.state.phase -p warning
     journalctl -u onbelt ONBELT_STATION=st2 -o verbose
 
 Elsewhere nothing changes. A field's value may hold newlines, so records go in the binary form; a record that is too large, or a

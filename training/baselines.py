@@ -67,7 +67,9 @@ class MemoryBank:
     def __init__(self, backbone: Backbone, frames: NDArray[np.uint8], seed: int = 0, device: torch.device | None = None) -> None:
         self._backbone, self._device = backbone, device or torch.device("cpu")
         vectors = torch.cat([self._vectors(frames[i : i + 1]) for i in range(len(frames))])
-        self._std = vectors.std(0).clamp_min(1e-6)
+        # A channel that good parts hardly use must not drown the others by its rare words.
+        std = vectors.std(0)
+        self._std = std.clamp_min(max(0.1 * std.median().item(), 1e-6))
         generator = torch.Generator().manual_seed(seed)
         kept = torch.randperm(len(vectors), generator=generator)[:BANK_VECTORS]
         self._bank = vectors[kept.to(vectors.device)] / self._std

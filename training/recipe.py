@@ -20,15 +20,19 @@ the weights is what is kept.
 from __future__ import annotations
 
 import math
-from typing import Union
+from typing import TYPE_CHECKING, Union
 
 import msgspec
 
 from training.errors import RecipeError
+from training.knobs import refuse_unless, with_changes
 from training.lgfdr.knobs import LgfdrKnobs, check_knobs
 from training.losses import DfscKnobs
 from training.networks.autoencoder import MAX_SIDE_PX, MIN_SIDE_PX, SIDE_STEP_PX
 from training.networks.pdn import TEACHER_CHANNELS, PdnSize
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FAST_DIRECTIONS = 64
 """Four times what cost accuracy on the tray; the engine's time falls by a fifth (`docs/results.md`)."""
@@ -53,6 +57,8 @@ class FastKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="fa
         steps: Steps of the student.
         autoencoder_steps: Steps of the auto-encoder before it.
         autoencoder_batch: Pictures a step of the auto-encoder.
+        autoencoder_noise: Alpha of the noise on the 64 numbers the auto-encoder's encoder passes on (`training.feature_noise`):
+            what LGFDR does to its features; 0 adds none.
         student_batch: Pictures a step of the student.
         autoencoder_muon_rate: Peak length of Muon's steps on the auto-encoder's hidden kernels, as a share of their norm.
         autoencoder_adam_rate: Peak learning rate of the rest of it.
@@ -74,6 +80,7 @@ class FastKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="fa
     steps: int = 1600
     autoencoder_steps: int = 800
     autoencoder_batch: int = 8
+    autoencoder_noise: float = 0.0
     student_batch: int = 2
     autoencoder_muon_rate: float = 0.01
     autoencoder_adam_rate: float = 2.5e-3
@@ -152,7 +159,7 @@ def make_config(
     recipe: str = "fast",
     steps: int | None = None,
     dfsc: DfscKnobs | None = None,
-    lgfdr: LgfdrKnobs | None = None,
+    changes: Sequence[str] = (),
 ) -> RunConfig:
     """Checks and completes what the user asked for.
 
@@ -163,7 +170,7 @@ def make_config(
         recipe: "fast" or "paper"; LGFDR has one recipe, its knobs, and takes "fast".
         steps: Steps of the student (fast; the auto-encoder's keep their ratio) or in all (paper); None for the recipe's own.
         dfsc: The constraint's knobs; None for their defaults.
-        lgfdr: LGFDR's knobs; None for their defaults.
+        changes: Knobs of the recipe that differ from its own, as NAME=VALUE; they win over `steps`.
 
     Raises:
         RecipeError: A value is out of its range.
@@ -177,21 +184,50 @@ def make_config(
     if model == LGFDR:
         if recipe != "fast":
             raise RecipeError(f"{LGFDR} has one recipe of its own: expected --recipe fast, got {recipe}")
-        towers = lgfdr or LgfdrKnobs()
-        return RunConfig(model, size, seed, check_knobs(msgspec.structs.replace(towers, steps=steps or towers.steps), size), None)
+        towers = LgfdrKnobs() if steps is None else LgfdrKnobs(steps=steps)
+        return RunConfig(model, size, seed, check_knobs(with_changes(towers, changes), size), None)
     knobs: Knobs
     if recipe == "fast":
         knobs = FastKnobs()
         if steps is not None:
             ratio = knobs.autoencoder_steps / knobs.steps
             knobs = msgspec.structs.replace(knobs, steps=steps, autoencoder_steps=max(1, math.ceil(steps * ratio)))
+        knobs = check_fast(with_changes(knobs, changes))
     elif recipe == "paper":
+        if changes:
+            raise RecipeError(f"the paper's recipe is followed to the letter: expected no --knob, got {', '.join(changes)}")
         knobs = PaperKnobs() if steps is None else PaperKnobs(steps=steps)
     else:
         raise RecipeError(f"unknown recipe {recipe!r}: expected fast or paper")
     constrained = MODELS[model][1]
     directions = FAST_DIRECTIONS if isinstance(knobs, FastKnobs) else TEACHER_CHANNELS
     return RunConfig(model, size, seed, knobs, (dfsc or DfscKnobs()) if constrained else None, map_directions=directions)
+
+
+def check_fast(knobs: FastKnobs) -> FastKnobs:
+    """Refuses what cannot be trained.
+
+    Raises:
+        RecipeError: The first value that is out of its range, with what was expected.
+    """
+    rates = "autoencoder_muon_rate and autoencoder_adam_rate and student_muon_rate and student_adam_rate"
+    rules = (
+        (knobs.steps >= 1 and knobs.autoencoder_steps >= 1, "steps and autoencoder_steps", "each at least 1"),
+        (knobs.autoencoder_batch >= 2, "autoencoder_batch", "at least 2: its normalizations compare pictures"),
+        (knobs.student_batch >= 1, "student_batch", "at least 1"),
+        (0 <= knobs.autoencoder_noise <= 1000, "autoencoder_noise", "from 0 to 1000"),
+        (all(getattr(knobs, name) > 0 for name in rates.split(" and ")), rates, "each above 0"),
+        (knobs.weight_decay >= 0, "weight_decay", "at least 0"),
+        (0 <= knobs.warmup <= 1 and 0 <= knobs.final_rate <= 1, "warmup and final_rate", "each from 0 to 1"),
+        (0 <= knobs.hard_quantile < 1, "hard_quantile", "from 0 to below 1"),
+        (knobs.penalty_every >= 0, "penalty_every", "at least 0"),
+        (0 <= knobs.damage_share <= 1, "damage_share", "from 0 to 1"),
+        (knobs.versions >= 1 and knobs.store_mib >= 1, "versions and store_mib", "each at least 1"),
+        (0 <= knobs.mean_decay < 1, "mean_decay", "from 0 to below 1"),
+        (knobs.clip_norm > 0, "clip_norm", "above 0"),
+    )
+    refuse_unless(knobs, rules)
+    return knobs
 
 
 def height_at(step: int, steps: int, knobs: FastKnobs) -> float:

@@ -18,62 +18,21 @@ from any thread while another one grabs.
 
 import threading
 import time
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 
 from edge.belt.dice import Dice
 from edge.belt.scene import MIN_SIZE_PX, PRODUCTS, Kind, render, truth_of
 from edge.camera.base import Frame, Trigger
-from edge.camera.belt_faults import (
-    KNOBS,
-    Fault,
-    FaultKind,
-    Pixels,
-    black,
-    defocused,
-    drifted_light,
-    incomplete,
-    noisy,
-    overexposed,
-    torn,
-)
+from edge.camera.belt_counts import Counts
+from edge.camera.belt_drawing import Drawing, View
+from edge.camera.belt_faults import KNOBS, Fault, FaultKind, Pixels, drifted_light, spoiled
 from edge.errors import CameraError, ConfigError
 
 EXPOSURE_NS = 200_000  # a part at 1 m/s moves 0.2 mm in it: what a strobed line camera uses
 MAX_SIZE_PX = 2048
 MAX_AHEAD = 64  # 12 MB of waiting pictures at 256 px
 MAX_FAULTS = 256  # at one time: a list that only grows is a leak
-JOIN_S = 2.0  # one part takes tens of milliseconds, more on a loaded machine
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What stands before the lens: a part, the lamp's brightness, the part's offset in shares of the frame, or an empty belt."""
-
-    index: int
-    light: float = 1.0
-    shift: float = 0.0
-    present: bool = True
-
-
-@dataclass(slots=True)
-class Counts:
-    """What was asked of the camera and what came of it.
-
-    Attributes:
-        starts: calls that opened it. grabs: calls of `grab`. frames: delivered. errors: CameraErrors raised by `grab`.
-        ready: frames that had been drawn before they were asked for. drawn: parts drawn.
-        faults: frames hit, by the name of the fault.
-    """
-
-    starts: int = 0
-    grabs: int = 0
-    frames: int = 0
-    errors: int = 0
-    ready: int = 0
-    drawn: int = 0
-    faults: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,15 +89,9 @@ class BeltCamera:
         self._seed = seed
         self._size = size
         self._shares = (logical_share, structural_share)
-        self._ahead = ahead
-        self._changed = threading.Condition()  # guards everything below
-        self._faults: tuple[Fault, ...] = ()
-        self._next = first
-        self._asked: View | None = None
-        self._drawn: dict[View, Pixels] = {}
-        self._broken: Exception | None = None
-        self._thread: threading.Thread | None = None
-        self._interrupted = False
+        self._drawing = Drawing(self.name, self._view, self._draw, self.counts, ahead=ahead, first=first)
+        self._knobs = threading.Lock()
+        self._faults: tuple[Fault, ...] = ()  # replaced as a whole: read without the lock
         # Touched by the grabbing thread alone.
         self._before: _Exposure | None = None
         self._last: Frame | None = None
@@ -152,8 +105,7 @@ class BeltCamera:
     @property
     def waiting(self) -> int:
         """Parts drawn and not yet asked for: at most `ahead`, and the one somebody waits for."""
-        with self._changed:
-            return len(self._drawn)
+        return self._drawing.waiting
 
     def truth(self, count: int) -> tuple[Kind, str]:
         """Kind and defect of part `count`, without drawing it; the defect's name is empty for a good part."""
@@ -176,38 +128,33 @@ class BeltCamera:
         amount = KNOBS[kind].default if strength is None else strength
         if parts is None:
             # A drift begins where the line is now; anything else holds for every part, also after the line counts anew.
-            fault = Fault(kind, amount, self._next if kind is FaultKind.LIGHT else 0)
+            fault = Fault(kind, amount, self._drawing.next if kind is FaultKind.LIGHT else 0)
         elif not len(parts):
             raise ValueError(f"{kind.value}: expected at least one part, got {parts}")
         elif parts.step != 1:
             raise ValueError(f"{kind.value}: expected a range with a step of 1, got {parts}; give one fault for each part")
         else:
             fault = Fault(kind, amount, parts[0], parts[-1])
-        with self._changed:
+        with self._knobs:
             if len(self._faults) >= MAX_FAULTS:
                 raise ValueError(f"{kind.value}: expected at most {MAX_FAULTS} faults at one time; heal some first")
             self._faults = (*self._faults, fault)
-            self._changed.notify_all()
+        self._drawing.look_again()
 
     def heal(self, kind: FaultKind | None = None) -> None:
         """Take away all faults of one kind, or all."""
-        with self._changed:
+        with self._knobs:
             self._faults = tuple(fault for fault in self._faults if kind is not None and fault.kind is not kind)
-            self._changed.notify_all()
+        self._drawing.look_again()
 
     # --- the caller's thread ------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin to draw. Raises CameraError: unplugged."""
-        if FaultKind.UNPLUGGED in self._hits(self._next):
+        if FaultKind.UNPLUGGED in self._hits(self._drawing.next):
             raise CameraError(f"{self.name}: no device; it is unplugged on purpose: heal(FaultKind.UNPLUGGED) plugs it in")
-        with self._changed:
-            self._interrupted = False
-            self.counts.starts += 1
-            if self._thread is None:
-                self._broken = None
-                self._thread = threading.Thread(target=self._draw_ahead, name="belt camera", daemon=True)
-                self._thread.start()
+        self.counts.starts += 1
+        self._drawing.start()
 
     def grab(self, trigger: Trigger, timeout_s: float) -> Frame:
         """Return the frame of part `trigger.count`.
@@ -232,18 +179,11 @@ class BeltCamera:
 
     def interrupt(self) -> None:
         """Make a blocked `grab` raise at once, and every later one until `start`."""
-        with self._changed:
-            self._interrupted = True
-            self._changed.notify_all()
+        self._drawing.interrupt()
 
     def close(self) -> None:
         """Stop drawing. May be called twice."""
-        with self._changed:
-            thread, self._thread = self._thread, None
-            self._drawn.clear()
-            self._changed.notify_all()
-        if thread is not None:
-            thread.join(JOIN_S)
+        self._drawing.close()
 
     def __enter__(self) -> "BeltCamera":
         return self
@@ -253,52 +193,36 @@ class BeltCamera:
 
     def _grab(self, trigger: Trigger, hits: dict[FaultKind, Fault], timeout_s: float) -> Frame:
         count, end_ns = trigger.count, time.monotonic_ns() + round(timeout_s * 1e9)
-        with self._changed:
-            self._check()
+        self._drawing.check()
         if FaultKind.UNPLUGGED in hits:
-            self._go_on(count)
+            self._drawing.skip(count)
             raise CameraError(f"{self.name}: device gone at part {count}")
         if FaultKind.FROZEN in hits and self._last is not None:
-            self._go_on(count)
+            self._drawing.skip(count)
             return self._last
         if FaultKind.DROPPED in hits:
-            self._go_on(count)
+            self._drawing.skip(count)
             self._frame_id += 1
-            self._sleep_until(end_ns)
+            self._drawing.sleep_until(end_ns)
             raise CameraError(f"{self.name}: no frame for part {count} within {timeout_s:g} s")
-        exposure = _Exposure(self._take(count, end_ns, timeout_s), trigger.mono_ns)
+        exposure = _Exposure(self._drawing.take(count, end_ns, timeout_s), trigger.mono_ns)
         before, self._before = self._before, exposure
         self._frame_id += 1
         if FaultKind.LATE in hits:
             arrival_ns = trigger.mono_ns + round(hits[FaultKind.LATE].strength * 1e9)
-            self._sleep_until(min(arrival_ns, end_ns))
+            self._drawing.sleep_until(min(arrival_ns, end_ns))
             if arrival_ns > end_ns:
                 raise CameraError(f"{self.name}: no frame within {timeout_s:g} s for part {count}; it comes later")
         if FaultKind.STALE in hits and before is not None:
             exposure = before
-        pixels = self._spoil(exposure.pixels, before, hits, count)
+        dice = Dice("burst", self._seed, count)
+        pixels = spoiled(exposure.pixels, None if before is None else before.pixels, hits, dice)
         if FaultKind.REPEATED in hits and self._last is not None:
             pixels = self._last.pixels
         pixels.flags.writeable = False
         complete = FaultKind.INCOMPLETE not in hits
         self._last = Frame(pixels, self._frame_id, exposure.sof_ns, exposure.sof_ns + EXPOSURE_NS, complete)
         return self._last
-
-    def _spoil(self, pixels: Pixels, before: _Exposure | None, hits: dict[FaultKind, Fault], count: int) -> Pixels:
-        """What exposure and transport make of the picture, in this order."""
-        if FaultKind.BLACK in hits:
-            pixels = black(pixels)
-        if FaultKind.OVEREXPOSED in hits:
-            pixels = overexposed(pixels, hits[FaultKind.OVEREXPOSED].strength)
-        if FaultKind.DEFOCUSED in hits:
-            pixels = defocused(pixels, hits[FaultKind.DEFOCUSED].strength)
-        if FaultKind.NOISY in hits:
-            pixels = noisy(pixels, hits[FaultKind.NOISY].strength, Dice("burst", self._seed, count))
-        if FaultKind.TORN in hits and before is not None:
-            pixels = torn(pixels, before.pixels, hits[FaultKind.TORN].strength)
-        if FaultKind.INCOMPLETE in hits:
-            pixels = incomplete(pixels, hits[FaultKind.INCOMPLETE].strength)
-        return pixels
 
     def _hits(self, count: int) -> dict[FaultKind, Fault]:
         """Faults in force for this part; of two of a kind the later one."""
@@ -309,83 +233,6 @@ class BeltCamera:
         light = drifted_light(hits[FaultKind.LIGHT], count) if FaultKind.LIGHT in hits else 1.0
         shift = hits[FaultKind.SHIFTED].strength if FaultKind.SHIFTED in hits else 0.0
         return View(count, light, shift, FaultKind.ABSENT not in hits)
-
-    def _take(self, count: int, end_ns: int, timeout_s: float) -> Pixels:
-        """The finished picture of part `count`; the drawing thread learns what comes next."""
-        view = self._view(count)
-        with self._changed:
-            self.counts.ready += view in self._drawn
-            self._next, self._asked = count + 1, view
-            self._changed.notify_all()
-            try:
-                while view not in self._drawn:
-                    self._check()
-                    left_ns = end_ns - time.monotonic_ns()
-                    if left_ns <= 0:
-                        raise CameraError(
-                            f"{self.name}: no frame within {timeout_s:g} s, part {count} is still being drawn; this machine "
-                            "draws slower than the line runs: lower the line's rate or the frame's size"
-                        )
-                    self._changed.wait(left_ns / 1e9)
-                return self._drawn.pop(view)
-            finally:
-                self._asked = None
-
-    def _go_on(self, count: int) -> None:
-        """Part `count` passes without its picture being needed."""
-        with self._changed:
-            self._next = count + 1
-            self._changed.notify_all()
-
-    def _sleep_until(self, end_ns: int) -> None:
-        """Wait like a camera that has nothing to give. Raises CameraError: interrupted or closed meanwhile."""
-        with self._changed:
-            while (left_ns := end_ns - time.monotonic_ns()) > 0:
-                self._check()
-                self._changed.wait(left_ns / 1e9)
-            self._check()
-
-    def _check(self) -> None:
-        if self._interrupted:
-            raise CameraError(f"{self.name}: interrupted")
-        if self._broken is not None:
-            raise CameraError(f"{self.name}: cannot draw ({self._broken})") from self._broken
-        if self._thread is None:
-            raise CameraError(f"{self.name}: not started")
-
-    # --- the drawing thread -------------------------------------------------------------------------------------------------
-
-    def _draw_ahead(self) -> None:
-        mine = threading.current_thread()
-        while True:
-            with self._changed:
-                view = self._wanted()
-                while view is None and self._thread is mine:
-                    self._changed.wait()
-                    view = self._wanted()
-                if view is None or self._thread is not mine:
-                    return
-            try:
-                pixels = self._draw(view)
-            except Exception as exc:  # noqa: BLE001 - whatever it was, `grab` reports it as CameraError
-                with self._changed:
-                    self._broken = exc
-                    self._changed.notify_all()
-                return
-            with self._changed:
-                if self._thread is mine:
-                    self.counts.drawn += 1
-                    self._drawn[view] = pixels
-                    self._changed.notify_all()
-
-    def _wanted(self) -> View | None:
-        """The next picture to draw, the one asked for first; None when enough are waiting. Forgets those not wanted any more."""
-        coming = [self._view(count) for count in range(self._next, self._next + self._ahead)]
-        if self._asked is not None:
-            coming.insert(0, self._asked)
-        for view in self._drawn.keys() - set(coming):
-            del self._drawn[view]
-        return next((view for view in coming if view not in self._drawn), None)
 
     def _draw(self, view: View) -> Pixels:
         logical, structural = self._shares

@@ -154,3 +154,20 @@ def incomplete(pixels: Pixels, share: float) -> Pixels:
 def _row(pixels: Pixels, share: float) -> int:
     height: int = pixels.shape[0]
     return min(height - 1, round(share * height))
+
+
+def spoiled(pixels: Pixels, before: Pixels | None, hits: dict[FaultKind, Fault], dice: Dice) -> Pixels:
+    """What exposure and transport make of a picture, in this order; `before` is the part before it, where there was one."""
+    if FaultKind.BLACK in hits:
+        pixels = black(pixels)
+    if FaultKind.OVEREXPOSED in hits:
+        pixels = overexposed(pixels, hits[FaultKind.OVEREXPOSED].strength)
+    if FaultKind.DEFOCUSED in hits:
+        pixels = defocused(pixels, hits[FaultKind.DEFOCUSED].strength)
+    if FaultKind.NOISY in hits:
+        pixels = noisy(pixels, hits[FaultKind.NOISY].strength, dice)
+    if FaultKind.TORN in hits and before is not None:
+        pixels = torn(pixels, before, hits[FaultKind.TORN].strength)
+    if FaultKind.INCOMPLETE in hits:
+        pixels = incomplete(pixels, hits[FaultKind.INCOMPLETE].strength)
+    return pixels

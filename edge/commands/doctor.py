@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Look and tell."""
-    from edge.daemon.doctor import examine
+    from edge.doctor.examine import examine
 
     findings = examine(args.config)
     well = all(finding.status != "fail" for finding in findings)

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from edge import journald
 from edge.clock import SystemClock
-from edge.daemon.notify import Notifier
 from edge.gate.config import describe, load_config
 from edge.gate.process import GateProcess
+from edge.system.notify import Notifier
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -172,7 +172,8 @@ def _set_time(args: argparse.Namespace) -> int:
     from edge.bundle.signing import load_private
     from edge.clock import SystemClock
     from edge.errors import BrokerError
-    from edge.mqtt.connection import Connection, Incoming
+    from edge.mqtt.connection import Connection
+    from edge.mqtt.message import Incoming
     from edge.wire import topics
     from edge.wire.update import REPORTED, TIME_SCHEMA, Reported, SetTime, sign_time
 

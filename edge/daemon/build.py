@@ -7,15 +7,16 @@ from edge.bundle.reader import Bundle, open_bundle
 from edge.bundle.signing import TrustStore, default_trust
 from edge.camera.base import Camera
 from edge.clock import Clock
+from edge.config.station import StationConfig
 from edge.daemon import build_camera
-from edge.daemon.compose import Identity, check_room
-from edge.daemon.config import StationConfig
-from edge.daemon.drift import DriftWatch
-from edge.daemon.escape import EscapeWatch
-from edge.daemon.framecheck import FrameCheck
-from edge.daemon.masters import MasterWatch
-from edge.daemon.phase import Station
-from edge.daemon.recorder import Recorder
+from edge.daemon.stages.compose import check_room
+from edge.daemon.stages.framecheck import FrameCheck
+from edge.daemon.stages.identity import Identity
+from edge.daemon.stages.recorder import Recorder
+from edge.daemon.state.drift import DriftWatch
+from edge.daemon.state.escape import EscapeWatch
+from edge.daemon.state.masters import MasterWatch
+from edge.daemon.state.phase import Station
 from edge.drift.monitor import DriftMonitor, DriftSettings
 from edge.engine import open_engine
 from edge.engine.base import Engine
@@ -23,6 +24,8 @@ from edge.journal.evidence import EvidenceStore
 from edge.judge import Judge
 from edge.limits.apply import with_limit
 from edge.limits.file import read_limit
+from edge.page.live import LiveView
+from edge.page.server import PageServer
 from edge.trigger.base import TriggerSource
 from edge.trigger.command import CommandTrigger
 from edge.trigger.frames import FrameTrigger, PartDetector
@@ -126,6 +129,13 @@ def make_recorder(config: StationConfig, station: Station) -> Recorder | None:
         return None
     store = EvidenceStore(config.evidence_folder, round(evidence.max_mb * 2**20), round(evidence.keep_free_mb * 2**20))
     return Recorder(store, station, evidence.pass_every)
+
+
+def make_page(config: StationConfig, view: LiveView) -> PageServer:
+    """The page's server, not started yet."""
+    page = config.page
+    evidence = config.evidence_folder if config.evidence.enabled else None
+    return PageServer(view, page.host, page.port, allowed_hosts=tuple(page.allowed_hosts), evidence=evidence)
 
 
 def make_identity(config: StationConfig, bundle: Bundle, boot: str, key: bytes | None) -> Identity:

@@ -13,9 +13,9 @@ from edge.camera.pipelines import StreamWish, pipeline_of
 from edge.camera.several import SeveralCameras
 from edge.camera.sight import Sight, read_sight
 from edge.camera.view import ViewedCamera
-from edge.daemon import config_inputs as inputs
-from edge.daemon.config_inputs import CAMERA_CREDENTIAL, check_camera
-from edge.daemon.parts import NS_PER_MS
+from edge.config import inputs
+from edge.config.inputs import CAMERA_CREDENTIAL, check_camera
+from edge.daemon.stages.parts import NS_PER_MS
 from edge.errors import ConfigError
 from edge.mqtt.settings import read_secret
 

@@ -11,44 +11,43 @@ no beat and stays shut.
 
 import logging
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 from edge.bundle.reader import Bundle
 from edge.camera.base import Camera
 from edge.clock import Clock, SystemClock
+from edge.config.station import StationConfig
 from edge.daemon import build
-from edge.daemon.announce import Announcer, will
-from edge.daemon.backfill import Backfill
-from edge.daemon.boot import new_boot
-from edge.daemon.capture import Capture
-from edge.daemon.config import StationConfig
-from edge.daemon.escape import EscapeWatch
 from edge.daemon.extras import extra_stages
-from edge.daemon.figures import Facts, Figures
-from edge.daemon.inbox import Inbox
-from edge.daemon.inference import Inference
-from edge.daemon.intake import Intake
-from edge.daemon.ledger import Answers, Ledger
-from edge.daemon.masters import ShiftWatch
-from edge.daemon.modelwatch import ModelWatch, Prepared
-from edge.daemon.notify import Notifier
-from edge.daemon.parts import Outcome, Shot, Ticket
-from edge.daemon.phase import Phase, Snapshot, Station
-from edge.daemon.publish import Publisher
+from edge.daemon.modelwatch import ModelWatch
 from edge.daemon.pulse import Pulse
-from edge.daemon.queues import Backlog, Newest
-from edge.daemon.realtime import prepare_cpus, prepare_memory, prepare_thread
-from edge.daemon.slack import SlackWatch
-from edge.daemon.tap import Tap
+from edge.daemon.stages.backfill import Backfill
+from edge.daemon.stages.capture import Capture
+from edge.daemon.stages.figures import Facts, Figures
+from edge.daemon.stages.inference import Inference
+from edge.daemon.stages.intake import Intake
+from edge.daemon.stages.ledger import Answers, Ledger
+from edge.daemon.stages.parts import Outcome, Shot, Ticket
+from edge.daemon.stages.prepared import Prepared
+from edge.daemon.stages.publish import Publisher
+from edge.daemon.stages.tap import Tap
+from edge.daemon.state.escape import EscapeWatch
+from edge.daemon.state.masters import ShiftWatch
+from edge.daemon.state.phase import Phase, Snapshot, Station
+from edge.daemon.state.slack import SlackWatch
+from edge.daemon.talk.announce import Announcer
+from edge.daemon.talk.inbox import Inbox
+from edge.daemon.talk.links import Links
+from edge.daemon.threads import Threads
 from edge.daemon.watch import Watch
 from edge.errors import JournalError
 from edge.journal.store import Journal
 from edge.limits.audit import record_in_force
-from edge.mqtt.connection import Connection
-from edge.mqtt.local import LocalGate
 from edge.page.live import LiveView
-from edge.page.server import PageServer
+from edge.queues import Backlog, Newest
+from edge.system.boot import new_boot
+from edge.system.notify import Notifier
+from edge.system.realtime import prepare_cpus, prepare_memory, prepare_thread
 from edge.trigger.base import TriggerSource
 from edge.trigger.command import CommandTrigger
 from edge.trigger.pitch import PitchTrigger
@@ -57,7 +56,6 @@ from edge.wire import topics
 logger = logging.getLogger(__name__)
 
 TICKETS, SHOTS, OUTBOX = 2, 1, 32  # depths; what gives way is in the queue's type
-TELEMETRY_QUEUE = 64
 ENGINE_STUCK_MS = 5000.0
 _JOIN_S = 0.5
 
@@ -96,7 +94,6 @@ class Daemon:
         self.slack = SlackWatch(self.station, clock)
         self.done = threading.Event()
         self.crashed = ""
-        self.left_behind: list[str] = []
         self.view = LiveView() if config.page.enabled else None
         self.facts = Facts()
         made, self.camera = build.make_trigger(config, clock, camera or build.make_camera(config))
@@ -106,17 +103,21 @@ class Daemon:
         self._notifier = notifier or Notifier("", 0)
         self.budget_ms = config.model.budget_ms or bundle.manifest.budget_ms
         self._names = config.topics()
-        self._broker = config.broker()
         self._who = build.make_identity(config, bundle, self.boot, config.mac_key())
         self._stop = threading.Event()  # trigger, capture, inference
         self._finish = threading.Event()  # publisher, back-fill, pulse
-        self._threads: list[threading.Thread] = []
-        self._ending: list[threading.Thread] = []
-        self._page: PageServer | None = None
+        self._threads = Threads(self._stop, self._on_crash, clock)
+        self._ending = Threads(self._finish, self._on_crash, clock)
+        self._page = None if self.view is None else build.make_page(config, self.view)
         self._journal: Journal | None = None
         self._stopping = threading.Lock()
         self._stopped = False
         self._make_stages()
+
+    @property
+    def left_behind(self) -> list[str]:
+        """Stages that did not end in time."""
+        return [*self._threads.left_behind, *self._ending.left_behind]
 
     def _make_stages(self) -> None:
         config, clock, who, names = self.config, self._clock, self._who, self._names
@@ -152,23 +153,14 @@ class Daemon:
         )
         self.inference.on_swap = self._on_swap
         self.models = ModelWatch(config, self._bundle, who, self.station, clock, self.inference.offer)
-        name = f"onbelt-{config.station.line}-{config.station.station}"
-        socket_path, gate = config.bridge.gate_socket, config.station.gate
-        retained = [names.topic(channel) for channel in (topics.BIRTH, topics.STATE, topics.STATUS)]
-        heard = {*retained, names.topic(topics.BEAT), names.topic(topics.VERDICT, gate)}
-        self._local = local = LocalGate(Path(socket_path), retained) if socket_path else None
-        mirror = None if local is None else lambda topic, payload: local.send(topic, payload) if topic in heard else None
-        self.line = Connection(self._broker, f"{name}-v", on_change=self._on_line, mirror=mirror)
-        self.rest = Connection(
-            self._broker,
-            f"{name}-r",
-            will=will(names, who.station, self.boot),
-            subscriptions=Inbox.subscriptions(names),
-            on_message=lambda message: self.inbox.take(message),
-            on_change=self._on_rest,
-            queue=TELEMETRY_QUEUE,
-            mirror=mirror,
+        self._links = Links(
+            config,
+            self.boot,
+            self.station,
+            lambda message: self.inbox.take(message),
+            lambda connected, why: self.announcer.on_broker(connected, why),
         )
+        self.line, self.rest = self._links.line, self._links.rest
         self.announcer = Announcer(
             self.rest, names, who, self._bundle, config, self.facts, self.station, self.ledger, clock, self.view
         )
@@ -209,15 +201,7 @@ class Daemon:
             self._journal = journal = Journal(
                 Path(config.journal.path), config.station.station, round(config.journal.max_mb * 2**20)
             )
-            if self.view is not None:
-                page = config.page
-                self._page = PageServer(
-                    self.view,
-                    page.host,
-                    page.port,
-                    allowed_hosts=tuple(page.allowed_hosts),
-                    evidence=config.evidence_folder if config.evidence.enabled else None,
-                )
+            if self._page is not None:
                 self._page.start()
                 self.facts.page_url = self._page.url
             self.recorder = build.make_recorder(config, self.station)
@@ -241,7 +225,7 @@ class Daemon:
             self.recorder,
             self.tap,
             self.masters,
-            self._local,
+            self._links.local,
         )
         self.station.listen(self.escape.on_change)
         self.backfill = Backfill(
@@ -277,7 +261,7 @@ class Daemon:
             shifts=self.shifts,
             masters=self.masters,
             view=self.view,
-            local=self._local,
+            local=self._links.local,
         )
         extra = extra_stages(config, self.publisher, self.rest, self.station, self.figures, self.pulse, clock)
         self.station.listen(self.announcer.on_change)
@@ -285,21 +269,20 @@ class Daemon:
         self._record_limit(self._bundle)
         self.announcer.online()
         self.announcer.on_change()
-        self.line.start()
-        self.rest.start()
-        self._run("publisher", self.publisher.run, self._finish, ending=True)
+        self._links.start()
+        self._ending.run("publisher", self.publisher.run)
         if self.recorder is not None:
-            self._run("evidence", self.recorder.run, self._finish, ending=True)
-        self._run("backfill", self.backfill.run, self._finish, ending=True)
-        self._run("pulse", self.pulse.run, self._finish, ending=True)
+            self._ending.run("evidence", self.recorder.run)
+        self._ending.run("backfill", self.backfill.run)
+        self._ending.run("pulse", self.pulse.run)
         for name, run in extra:
-            self._run(name, run, self._finish, ending=True)
-        self._run("engine", self._run_engine, self._stop)
-        self._run("camera", self.capture.run, self._stop)
-        self._run("models", self.models.run, self._stop)
+            self._ending.run(name, run)
+        self._threads.run("engine", self._run_engine)
+        self._threads.run("camera", self.capture.run)
+        self._threads.run("models", self.models.run)
         if self.tap is not None:
-            self._run("tap", self.tap.run, self._stop)
-        self._run("trigger", lambda stop: self.trigger.run(stop, self.intake.step), self._stop)
+            self._threads.run("tap", self.tap.run)
+        self._threads.run("trigger", lambda stop: self.trigger.run(stop, self.intake.step))
         logger.info(
             "station %s, boot %s, model %s, recipe %s, trigger %s, camera %s, broker %s",
             self._who.station,
@@ -308,7 +291,7 @@ class Daemon:
             self._who.recipe,
             self.trigger.name,
             self.camera.name,
-            self._broker,
+            self._links.broker,
         )
 
     def _record_limit(self, bundle: Bundle) -> None:
@@ -328,20 +311,6 @@ class Daemon:
         prepare_cpus(self.config.process.cpus)
         prepare_thread(self.config.process.priority)
         self.inference.run(stop)
-
-    def _run(self, name: str, target: Callable[[threading.Event], None], stop: threading.Event, *, ending: bool = False) -> None:
-        def guarded() -> None:
-            try:
-                target(stop)
-            except Exception:
-                logger.exception("%s ended with an error nobody expected; the daemon stops", name)
-                self.crashed = name
-                self.station.raise_("crash", "fault", f"{name} has crashed", "see the log; the supervisor restarts the daemon")
-                self.done.set()
-
-        thread = threading.Thread(target=guarded, name=name, daemon=True)
-        (self._ending if ending else self._threads).append(thread)
-        thread.start()
 
     # --- end --------------------------------------------------------------------------------------------------------------
 
@@ -364,18 +333,14 @@ class Daemon:
             self.tap.interrupt()
         for wake in self._wake:
             wake()
-        self._join(self._threads, _JOIN_S)
+        self._threads.join(_JOIN_S)
         for ticket in self.ledger.all_open():
             self._answers.give_up(ticket, "stopping")
         self._finish.set()
-        self._join(self._ending, _JOIN_S)
+        self._ending.join(_JOIN_S)
         self._answers.close()
         self.announcer.offline(why)
-        # Both at once, or a broker that is gone would cost its time twice.
-        closing = threading.Thread(target=self.line.close, args=(0.3,), daemon=True)
-        closing.start()
-        self.rest.close(0.3)
-        closing.join(_JOIN_S)
+        self._links.close()
         self._release()
         self.done.set()
 
@@ -384,34 +349,18 @@ class Daemon:
         self.camera.close()
         if self._page is not None:
             self._page.close()
-        if self._journal is not None and not any(thread.name == "publisher" and thread.is_alive() for thread in self._ending):
+        if self._journal is not None and not self._ending.alive("publisher"):
             self._journal.close()
         self._notifier.close()
-        if self._local is not None:
-            self._local.close()
-
-    def _join(self, threads: list[threading.Thread], timeout_s: float) -> None:
-        until_ns = self._clock.monotonic_ns() + round(timeout_s * 1e9)
-        for thread in threads:
-            thread.join(max(0.0, (until_ns - self._clock.monotonic_ns()) / 1e9))
-        hanging = [thread.name for thread in threads if thread.is_alive()]
-        self.left_behind += hanging
-        if hanging:
-            logger.warning("left behind: %s", ", ".join(hanging))
+        if self._links.local is not None:
+            self._links.local.close()
 
     # --- events -----------------------------------------------------------------------------------------------------------
 
-    def _on_line(self, connected: bool, why: str) -> None:
-        if connected:
-            self.rest.hurry()
-            self.station.clear("broker")
-        else:
-            self.station.raise_(
-                "broker",
-                "warning",
-                f"broker {self._broker}: {why}"[:200],
-                "start the broker or check mqtt.host; verdicts go to the journal and are sent later",
-            )
+    def _on_crash(self, name: str) -> None:
+        self.crashed = name
+        self.station.raise_("crash", "fault", f"{name} has crashed", "see the log; the supervisor restarts the daemon")
+        self.done.set()
 
     def _on_swap(self, new: Prepared) -> None:
         """Another model judges: what is said about parts from here on is said in its name."""
@@ -422,11 +371,6 @@ class Daemon:
         self._record_limit(new.bundle)
         if self.masters is not None:
             self.masters.again(at_once=False)
-
-    def _on_rest(self, connected: bool, why: str) -> None:
-        if connected:
-            self.line.hurry()
-        self.announcer.on_broker(connected, why)
 
     def _on_station(self, snapshot: Snapshot) -> None:
         if snapshot.phase is not Phase.STOPPING:

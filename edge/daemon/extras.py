@@ -5,13 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.clock import Clock
-from edge.daemon.anchoring import Anchoring
-from edge.daemon.config import StationConfig
-from edge.daemon.figures import Figures
-from edge.daemon.phase import Station
-from edge.daemon.publish import Publisher
+from edge.config.station import StationConfig
 from edge.daemon.pulse import Pulse
-from edge.daemon.sparkplug import SparkplugBridge
+from edge.daemon.stages.anchoring import Anchoring
+from edge.daemon.stages.figures import Figures
+from edge.daemon.stages.publish import Publisher
+from edge.daemon.state.phase import Station
+from edge.daemon.talk.sparkplug import SparkplugBridge
 from edge.mqtt.link import Link
 from edge.wire import topics
 

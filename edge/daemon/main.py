@@ -8,15 +8,15 @@ from types import FrameType
 
 from edge import journald
 from edge.clock import SystemClock
+from edge.config.file import load_config, read_given, render
 from edge.daemon import build
-from edge.daemon.configfile import load_config, read_given, render
 from edge.daemon.daemon import Daemon
-from edge.daemon.notify import Notifier
-from edge.daemon.selfcheck import SelfCheck, describe
+from edge.daemon.stages.selfcheck import SelfCheck, describe
 from edge.errors import BrokerError, BundleError, OnbeltError
 from edge.installation import verify_installation
 from edge.journal.store import Journal
-from edge.mqtt.connection import probe
+from edge.mqtt.probe import probe
+from edge.system.notify import Notifier
 
 logger = logging.getLogger(__name__)
 

@@ -8,44 +8,22 @@ model goes on judging. The engine is built in this thread and used in the infere
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from edge.bundle.reader import Bundle
 from edge.clock import Clock
+from edge.config.station import StationConfig
 from edge.daemon import build
-from edge.daemon.compose import Identity
-from edge.daemon.config import StationConfig
-from edge.daemon.phase import Station
-from edge.daemon.selfcheck import SelfCheck, describe
-from edge.engine.base import Engine
-from edge.engine.proof import Percentiles
+from edge.daemon.stages.identity import Identity
+from edge.daemon.stages.prepared import Prepared
+from edge.daemon.stages.selfcheck import SelfCheck, describe
+from edge.daemon.state.phase import Station
 from edge.errors import EngineError, OnbeltError
-from edge.judge import Judge
 
 logger = logging.getLogger(__name__)
 
 LOOK_S = 0.5
 ALARM = "update"
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A model that may judge from the next part on.
-
-    Attributes:
-        bundle, engine, judge, who: what takes over together. selfcheck: passed on this engine. times: of its inference.
-        budget_ms: what it may take. reopen: builds its engine anew, should it break.
-    """
-
-    bundle: Bundle
-    engine: Engine
-    judge: Judge
-    who: Identity
-    selfcheck: SelfCheck
-    times: Percentiles
-    budget_ms: float
-    reopen: Callable[[], Engine]
 
 
 class ModelWatch:

@@ -10,25 +10,25 @@ import threading
 from pathlib import Path
 
 from edge.clock import Clock
-from edge.daemon.announce import BEAT_HZ, Announcer
-from edge.daemon.backfill import Backfill
-from edge.daemon.capture import Capture
-from edge.daemon.clocksync import StepWatch, read_clock
-from edge.daemon.compose import Identity
-from edge.daemon.escape import EscapeWatch
-from edge.daemon.figures import Facts, Figures
-from edge.daemon.inference import Inference
-from edge.daemon.ledger import Answers, Ledger
-from edge.daemon.masters import MasterWatch, ShiftWatch
-from edge.daemon.notify import Notifier
-from edge.daemon.oee import Oee, Tally
-from edge.daemon.parts import NS_PER_MS
-from edge.daemon.phase import Phase, Station
-from edge.daemon.publish import Publisher
+from edge.daemon.stages.backfill import Backfill
+from edge.daemon.stages.capture import Capture
+from edge.daemon.stages.figures import Facts, Figures
+from edge.daemon.stages.identity import Identity
+from edge.daemon.stages.inference import Inference
+from edge.daemon.stages.ledger import Answers, Ledger
+from edge.daemon.stages.parts import NS_PER_MS
+from edge.daemon.stages.publish import Publisher
+from edge.daemon.state.escape import EscapeWatch
+from edge.daemon.state.masters import MasterWatch, ShiftWatch
+from edge.daemon.state.oee import Oee, Tally
+from edge.daemon.state.phase import Phase, Station
+from edge.daemon.talk.announce import BEAT_HZ, Announcer
 from edge.daemon.watch import Watch
 from edge.mqtt.link import Link
 from edge.mqtt.local import LocalGate
 from edge.page.live import LiveView
+from edge.system.clocksync import StepWatch, read_clock
+from edge.system.notify import Notifier
 from edge.wire import station as wire
 from edge.wire import topics
 from edge.wire.topics import Topics

@@ -4,10 +4,10 @@ Each is a warning while it happens and for a while after, so that a person has t
 """
 
 from edge.clock import Clock
-from edge.daemon.capture import Capture
-from edge.daemon.figures import Figures
-from edge.daemon.intake import Intake
-from edge.daemon.phase import Station
+from edge.daemon.stages.capture import Capture
+from edge.daemon.stages.figures import Figures
+from edge.daemon.stages.intake import Intake
+from edge.daemon.state.phase import Station
 from edge.trigger.base import TriggerSource
 
 QUIET_NS = 30_000_000_000

@@ -7,7 +7,8 @@ from collections import Counter, deque
 
 from edge.clock import Clock
 from edge.errors import ContractError
-from edge.mqtt.connection import Connection, Incoming
+from edge.mqtt.connection import Connection
+from edge.mqtt.message import Incoming
 from edge.mqtt.settings import Broker
 from edge.wire import topics as channels
 from edge.wire.station import ACK, ALARM, BEAT, BIRTH, STATE, Ack, Birth

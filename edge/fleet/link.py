@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from edge.errors import BrokerError
 from edge.fleet.view import Box, Fleet
-from edge.mqtt.connection import Connection, Incoming
+from edge.mqtt.connection import Connection
+from edge.mqtt.message import Incoming
 from edge.mqtt.settings import Broker
 
 CONNECT_S = 10.0

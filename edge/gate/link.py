@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from edge.clock import Clock
-from edge.mqtt.connection import Connection, Incoming
+from edge.mqtt.connection import Connection
+from edge.mqtt.message import Incoming
 from edge.mqtt.settings import Broker
 from edge.wire.topics import BEAT, BIRTH, STATE, STATUS, VERDICT, Channel, Topics
 

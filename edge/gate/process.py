@@ -15,8 +15,6 @@ from types import TracebackType
 from typing import Any
 
 from edge.clock import Clock
-from edge.daemon.boot import new_boot
-from edge.daemon.notify import Notifier
 from edge.errors import ContractError
 from edge.gate.actions import (
     Action,
@@ -33,14 +31,16 @@ from edge.gate.actions import (
 )
 from edge.gate.config import GateConfig, loopback_address
 from edge.gate.link import Link, Received
-from edge.gate.messages import MAX_RANGES, QUARANTINE_CODEC, QUARANTINE_SCHEMA, QuarantineNotice, SuspectRange
 from edge.gate.pins import Pins
 from edge.gate.rules import Gate
 from edge.gate.settings import NS_PER_MS
 from edge.gate.wiring import Wiring
 from edge.mqtt.local import LocalEar
 from edge.mqtt.settings import Broker
+from edge.system.boot import new_boot
+from edge.system.notify import Notifier
 from edge.wire import topics as channels
+from edge.wire.quarantine import MAX_RANGES, QUARANTINE_CODEC, QUARANTINE_SCHEMA, QuarantineNotice, SuspectRange
 from edge.wire.station import ACK, ALARM, ALARM_SCHEMA, BEAT, BIRTH, STATE, STATUS, Alarm
 from edge.wire.trigger import LineTrigger
 from edge.wire.verdict import decode_verdict, verify_mac

@@ -10,78 +10,25 @@ Retained topics are kept here by topic, newest value only, and published again a
 remembers. Callbacks run in paho's thread and must be short.
 """
 
-import contextlib
 import logging
 import random
-import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge.errors import BrokerError
+from edge.mqtt.client import CONNECT_TIMEOUT_S, V5, V311, PublishProperties, connect_options, leave, make_client, outstanding
+from edge.mqtt.failure import TAKEN_OVER, is_about_protocol, reason, remedy
+from edge.mqtt.message import Delivery, Incoming, Message
 from edge.mqtt.settings import Broker
 
 logger = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT_S = 4.0
 FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.2, 5.0
 REPEAT_LOG_S = 60.0
-MAX_INCOMING_BYTES = 64 * 1024
-# mosquitto grants a client 20 messages in flight unless configured otherwise; more would be a protocol error.
-IN_FLIGHT = 16
-_V5, _V311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
-_TAKEN_OVER = "the broker accepts us and hangs up again and again"
-_REMEDIES = {
-    _TAKEN_OVER: "another client uses our name: is a second daemon running for this station?",
-    "Bad user name or password": "check mqtt.user and its password file",
-    "Not authorized": "give this user access in the broker's ACL, or check mqtt.user and its password file",
-    "Session taken over": "another client uses our name: is a second daemon running for this station?",
-    "Unsupported protocol version": "the other protocol version is tried next",
-}
-
-
-class Message(NamedTuple):
-    """One publication."""
-
-    topic: str
-    payload: bytes
-    qos: int
-    retain: bool
-
-
-class Incoming(NamedTuple):
-    """One received message; `reply_to` and `correlation` come with MQTT 5 requests only."""
-
-    topic: str
-    payload: bytes
-    retain: bool
-    reply_to: str
-    correlation: bytes
-
-
-class Delivery:
-    """A message handed to a live connection."""
-
-    __slots__ = ("_info",)
-
-    def __init__(self, info: paho.MQTTMessageInfo) -> None:
-        self._info = info
-
-    @property
-    def done(self) -> bool:
-        """The broker has confirmed it (QoS 1), or it was written to the socket (QoS 0)."""
-        try:
-            return self._info.is_published()
-        except (ValueError, RuntimeError):
-            return False
 
 
 class Connection:
@@ -120,9 +67,9 @@ class Connection:
         self._subscriptions = list(subscriptions)
         self._on_message = on_message
         self._on_change = on_change
-        self._outstanding = IN_FLIGHT + queue
+        self._queue = queue
         self._level = logging.DEBUG if quiet else logging.WARNING
-        self._protocol = _V311 if broker.protocol == "3.1.1" else _V5
+        self._protocol = V311 if broker.protocol == "3.1.1" else V5
         self._client: paho.Client | None = None
         self._connected = False
         self._stop = threading.Event()
@@ -130,7 +77,7 @@ class Connection:
         self._answered = threading.Event()
         self._ended = threading.Event()
         self._why = ""
-        self._cached: dict[int, Any] = {}
+        self._properties = PublishProperties()
         self._kept: dict[str, bytes] = {}
         self._dirty: dict[str, None] = {}
         self._keeping = threading.Lock()
@@ -148,7 +95,7 @@ class Connection:
     @property
     def protocol(self) -> Literal["5", "3.1.1"]:
         """Protocol in use or tried next: "5" or "3.1.1"."""
-        return "5" if self._protocol == _V5 else "3.1.1"
+        return "5" if self._protocol == V5 else "3.1.1"
 
     @property
     def why(self) -> str:
@@ -184,7 +131,8 @@ class Connection:
         if client is None or not self._connected:
             self.refused += 1
             return None
-        info = client.publish(topic, payload, qos, retain, self._properties(expiry_s, correlation))
+        properties = self._properties.of(expiry_s, correlation) if self._protocol == V5 else None
+        info = client.publish(topic, payload, qos, retain, properties)
         if info.rc != paho.MQTT_ERR_SUCCESS:
             self.refused += 1
             return None
@@ -220,7 +168,7 @@ class Connection:
         self._publish_kept()
         client = self._client
         # No event tells of the last confirmation without a lock paho also holds while it calls us: look 100 times a second.
-        while client is not None and self._connected and (self._dirty or _outstanding(client)) and time.monotonic() < end:
+        while client is not None and self._connected and (self._dirty or outstanding(client)) and time.monotonic() < end:
             time.sleep(0.01)
             self._publish_kept()
         self._stop.set()
@@ -244,7 +192,7 @@ class Connection:
             elif accepted:
                 brief += 1
             # Not every broker says that it gave our name to somebody else (mosquitto 2.0.11 hangs up without a word).
-            self._why = why = _TAKEN_OVER if brief >= 3 else why
+            self._why = why = TAKEN_OVER if brief >= 3 else why
             self._tell_failure(why)
             self._tell_change(why)
             if not accepted and self._broker.protocol == "auto":
@@ -265,8 +213,13 @@ class Connection:
         client: paho.Client | None = None
         accepted = False
         try:
-            client = self._make_client()
-            client.connect(self._broker.host, self._broker.port, self._broker.keepalive_s, **self._connect_options())
+            broker = self._broker
+            will = self._will() if callable(self._will) else self._will
+            client = make_client(broker, self._client_id, self._protocol, will, self._queue)
+            client.on_connect = self._on_connect
+            client.on_disconnect = self._on_disconnect
+            client.on_message = self._receive
+            client.connect(broker.host, broker.port, broker.keepalive_s, **connect_options(self._protocol))
             client.loop_start()
             self._answered.wait(CONNECT_TIMEOUT_S)
             if not self._connected:
@@ -277,46 +230,13 @@ class Connection:
             while not self._ended.wait(0.25 if self._dirty else 1.0):
                 self._publish_kept()
         except (OSError, ValueError) as exc:
-            return accepted, _reason(exc)
+            return accepted, reason(exc)
         finally:
             self._connected = False
             self._client = None
             if client is not None:
-                _leave(client, politely=self._stop.is_set())
+                leave(client, politely=self._stop.is_set())
         return accepted, self._why or "connection lost"
-
-    def _make_client(self) -> paho.Client:
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self._client_id,
-            clean_session=True if self._protocol == _V311 else None,
-            protocol=self._protocol,
-            reconnect_on_failure=False,
-        )
-        client.connect_timeout = CONNECT_TIMEOUT_S
-        client.max_inflight_messages = IN_FLIGHT
-        client.max_queued_messages = self._outstanding
-        broker = self._broker
-        if broker.user:
-            client.username_pw_set(broker.user, broker.password)
-        if broker.tls:
-            client.tls_set(broker.ca or None, broker.cert or None, broker.key or None, tls_version=ssl.PROTOCOL_TLS_CLIENT)
-        will = self._will() if callable(self._will) else self._will
-        if will is not None:
-            client.will_set(will.topic, will.payload, will.qos, will.retain)
-        client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
-        client.on_message = self._receive
-        client.on_socket_open = _no_delay
-        return client
-
-    def _connect_options(self) -> dict[str, Any]:
-        if self._protocol != _V5:
-            return {}
-        properties = _new_properties(PacketTypes.CONNECT)
-        properties.SessionExpiryInterval = 0  # the broker stores no live verdict
-        properties.MaximumPacketSize = MAX_INCOMING_BYTES
-        return {"clean_start": True, "properties": properties}
 
     def _accepted(self, client: paho.Client) -> None:
         self._client = client
@@ -335,8 +255,8 @@ class Connection:
         self._told = now
 
     def _switch_protocol(self, why: str) -> None:
-        if _is_about_protocol(why):
-            self._protocol = _V311 if self._protocol == _V5 else _V5
+        if is_about_protocol(why):
+            self._protocol = V311 if self._protocol == V5 else V5
 
     def _tell_failure(self, why: str) -> None:
         last, at = self._logged
@@ -344,8 +264,7 @@ class Connection:
         if why == last and now - at < REPEAT_LOG_S:
             return
         self._logged = (why, now)
-        remedy = next((text for name, text in _REMEDIES.items() if name in why), "is the broker running there?")
-        told = (self._client_id, self._broker, why, remedy)
+        told = (self._client_id, self._broker, why, remedy(why))
         logger.log(self._level, "%s: no connection to %s: %s; %s (tried again until it works)", *told)
 
     # --- callbacks in paho's thread ---------------------------------------------------------------------------------------
@@ -394,84 +313,3 @@ class Connection:
                 if self.publish(topic, payload, qos=1, retain=True) is None:
                     return
                 del self._dirty[topic]
-
-    def _properties(self, expiry_s: int, correlation: bytes) -> Any:
-        if self._protocol != _V5:
-            return None
-        if expiry_s in self._cached and not correlation:
-            return self._cached[expiry_s]
-        properties = _new_properties(PacketTypes.PUBLISH)
-        properties.ContentType = "application/json"
-        if expiry_s:
-            properties.MessageExpiryInterval = expiry_s
-        if correlation:
-            properties.CorrelationData = correlation
-        elif len(self._cached) < 8:  # two or three in practice; making one takes longer than publishing
-            self._cached[expiry_s] = properties
-        return properties
-
-
-def probe(broker: Broker, client_id: str, timeout_s: float = 10.0) -> str:
-    """Connect once and leave again.
-
-    Returns:
-        The protocol the broker speaks with us.
-
-    Raises:
-        BrokerError: it does not answer or refuses us.
-    """
-    settled = threading.Event()
-
-    def on_change(connected: bool, why: str) -> None:
-        # Another protocol is tried next after such an answer; anything else is final.
-        if connected or broker.protocol != "auto" or not _is_about_protocol(why):
-            settled.set()
-
-    connection = Connection(broker, client_id, on_change=on_change, quiet=True)
-    connection.start()
-    try:
-        if not settled.wait(timeout_s) or not connection.connected:
-            raise BrokerError(f"{broker}: {connection.why}; is the broker running there, and does it know this user?")
-        return connection.protocol
-    finally:
-        connection.close(0.2)
-
-
-def _is_about_protocol(why: str) -> bool:
-    # A broker that knows 3.1.1 only says so, hangs up, or (amqtt) falls silent.
-    return any(sign in why for sign in ("protocol version", "closed the connection", "Unspecified", "no answer to CONNECT"))
-
-
-def _new_properties(packet: int) -> Any:
-    return Properties(packet)  # type: ignore[no-untyped-call]  # paho leaves this class untyped
-
-
-def _outstanding(client: paho.Client) -> bool:
-    return bool(client._out_messages) or client.want_write()  # noqa: SLF001 - paho has no other way to ask
-
-
-def _leave(client: paho.Client, *, politely: bool) -> None:
-    """End a client for good. Unless it ends politely its socket is closed: a peer that stopped reading gets no more later."""
-    if politely:
-        client.disconnect()
-    client.loop_stop()
-    sock = client.socket()
-    if sock is not None:
-        with contextlib.suppress(OSError):
-            sock.close()
-
-
-def _no_delay(_client: paho.Client, _data: Any, sock: Any) -> None:
-    # A verdict of 1 kB must not wait for the acknowledgement of the beat before it.
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def _reason(exc: Exception) -> str:
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return f"the broker's certificate does not verify ({exc.verify_message}); check mqtt.ca and mqtt.host"
-    if isinstance(exc, socket.gaierror):
-        return f"the name does not resolve ({exc.strerror})"
-    if isinstance(exc, TimeoutError):
-        return "no answer in time"
-    return getattr(exc, "strerror", None) or str(exc) or type(exc).__name__

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from edge.clock import Clock
 from edge.errors import ContractError
-from edge.mqtt.connection import Connection, Incoming, Message
+from edge.mqtt.connection import Connection
+from edge.mqtt.message import Incoming, Message
 from edge.mqtt.settings import Broker
 from edge.wire.sparkplug import BD_SEQ, REBIRTH, DataType, Metric, encode, topic, wants_rebirth
 

@@ -5,30 +5,24 @@ the page through a visitor's browser: DNS rebinding; an IP address cannot be poi
 HEAD, bodies, long request lines and headers, HTTP/0.9. Paths are looked up; evidence alone is a file's name, of hex digits only.
 """
 
-import hashlib
-import ipaddress
 import logging
 import re
 import socket
-import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from socketserver import BaseServer
+from typing import Any, cast
 
 import msgspec
 
 from edge import __version__
 from edge.journal.evidence import frame_path, map_path
-from edge.page.live import LiveView
+from edge.page.connections import Connections
 from edge.page.metrics import metrics_text
-from edge.page.pictures import Pictures
 from edge.page.rows import WHYS
+from edge.page.site import MAX_LIVE, Site
 from edge.wire.verdict import REASONS
-
-if TYPE_CHECKING:
-    from edge.page.server import _Server
 
 logger = logging.getLogger(__name__)
 
@@ -38,16 +32,8 @@ IDLE_S = 30.0  # a connection kept alive between two requests
 SEND_S = 5.0  # a reader that takes nothing for so long is gone
 LIVE_INTERVAL_S = 0.1
 LIVE_BEAT_S = 1.0  # sent even when nothing changes, so that the page notices a dead connection
-MAX_LIVE = 12
 LIVE_BUFFER_BYTES = 128 * 1024  # the kernel would hold megabytes for a browser that has stopped reading
 DRAIN_BYTES = 256 * 1024
-STATIC = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "/whatif.js": ("whatif.js", "text/javascript; charset=utf-8"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
-}
 _EVIDENCE = re.compile(r"/evidence/([0-9a-f]{32})(\.map)?\Z")
 _PICTURE = re.compile(r"/(picture|heat)/([0-9]{1,19})\.(jpg|png)\Z")
 _CSP = (
@@ -62,54 +48,6 @@ _SECURITY = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
-
-
-class Site:
-    """What all connections share: the view, the encoded pictures, the static files, and the stop signal."""
-
-    def __init__(self, view: LiveView, *, allowed_hosts: tuple[str, ...] = (), evidence: Path | None = None) -> None:
-        self.view = view
-        self.evidence = evidence
-        self.pictures = Pictures(view)
-        self.stopping = threading.Event()
-        self.static: dict[str, tuple[bytes, str, str]] = {}
-        for path, (name, kind) in STATIC.items():
-            body = (files("edge.page") / "static" / name).read_bytes()
-            self.static[path] = (body, kind, f'"{hashlib.sha256(body).hexdigest()[:16]}"')
-        own = socket.gethostname().lower()
-        self._names = {"localhost", own, f"{own}.local", *(name.lower() for name in allowed_hosts)}
-        self._lock = threading.Lock()
-        self._live = 0
-
-    def knows_host(self, header: str) -> bool:
-        """Whether a Host header names this machine: an IP address, localhost, our own name or one allowed by configuration."""
-        match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?", header.strip())
-        if match is None:
-            return False
-        name = match[1].strip("[]").rstrip(".").lower()
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return name in self._names
-        return True
-
-    @property
-    def readers(self) -> int:
-        """How many browsers follow the live stream."""
-        return self._live
-
-    def enter_live(self) -> bool:
-        """Take a place among the live readers; False when all are taken."""
-        with self._lock:
-            if self._live >= MAX_LIVE:
-                return False
-            self._live += 1
-            return True
-
-    def leave_live(self) -> None:
-        """Give the place back."""
-        with self._lock:
-            self._live -= 1
 
 
 class _RefusedError(Exception):
@@ -146,9 +84,10 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
-    @property
-    def _site(self) -> Site:
-        return cast("_Server", self.server).site
+    def __init__(self, site: Site, connections: Connections, request: Any, client_address: Any, server: BaseServer) -> None:
+        self._site = site
+        self._connections = connections
+        super().__init__(request, client_address, server)  # answers, and returns when the connection has ended
 
     def handle(self) -> None:
         """Serve requests until the peer or the server ends the connection."""
@@ -158,20 +97,19 @@ class Handler(BaseHTTPRequestHandler):
 
     def handle_one_request(self) -> None:
         """Read one request, check it, answer it."""
-        server = cast("_Server", self.server)
         wire = self.rfile
         try:
             self.connection.settimeout(IDLE_S)
             if not wire.peek(1):  # type: ignore[attr-defined]
                 self.close_connection = True
                 return
-            server.reading(self.connection, since=True)
+            self._connections.reading(self.connection, since=True)
             self.rfile = cast("Any", _Head(wire))
             try:
                 ready = self._read()
             finally:
                 self.rfile = wire
-                server.reading(self.connection, since=False)
+                self._connections.reading(self.connection, since=False)
             self.connection.settimeout(SEND_S)
             if ready:
                 self._answer()

@@ -11,18 +11,19 @@ import socket
 import socketserver
 import threading
 import time
+from functools import partial
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from edge.errors import ConfigError
-from edge.page.handler import Handler, Site
+from edge.page.connections import Connections
+from edge.page.handler import Handler
 from edge.page.live import LiveView
+from edge.page.site import Site
 
 logger = logging.getLogger(__name__)
 
-MAX_CONNECTIONS = 48  # eight pages of six connections each
-REQUEST_DEADLINE_S = 10.0  # from the first byte of a request to its last
 CLOSE_DEADLINE_S = 2.0
 _POLL_S = 0.1  # how soon `close` is noticed, and how often slow senders are looked for
 _BUSY = (
@@ -38,10 +39,8 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], site: Site) -> None:
         # A colon is found in IPv6 addresses only.
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self.site = site
-        self._lock = threading.Lock()
-        self._open: dict[socket.socket, float | None] = {}
-        super().__init__(address, Handler)
+        self.connections = Connections()
+        super().__init__(address, partial(Handler, site, self.connections))
 
     def server_bind(self) -> None:
         # HTTPServer would ask the name service for our own name, which can take seconds on a network without one.
@@ -49,11 +48,7 @@ class _Server(ThreadingHTTPServer):
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        with self._lock:
-            full = len(self._open) >= MAX_CONNECTIONS
-            if not full:
-                self._open[request] = None
-        if full:
+        if not self.connections.enter(request):
             request.settimeout(0.2)
             try:
                 request.sendall(_BUSY)
@@ -64,46 +59,17 @@ class _Server(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        with self._lock:
-            self._open.pop(request, None)
+        self.connections.leave(request)
         super().shutdown_request(request)
 
-    def reading(self, request: socket.socket, *, since: bool) -> None:
-        """Note that a connection begins (True) or has ended (False) to send a request."""
-        with self._lock:
-            if request in self._open:
-                self._open[request] = time.monotonic() if since else None
-
     def service_actions(self) -> None:
-        """Called ten times a second: drop peers that send their request a byte at a time."""
-        limit = time.monotonic() - REQUEST_DEADLINE_S
-        with self._lock:
-            slow = [request for request, since in self._open.items() if since is not None and since < limit]
-        for request in slow:
-            _hang_up(request)
-
-    def hang_up(self) -> None:
-        with self._lock:
-            requests = list(self._open)
-        for request in requests:
-            _hang_up(request)
-
-    def connections(self) -> int:
-        with self._lock:
-            return len(self._open)
+        """Called ten times a second."""
+        self.connections.drop_slow()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         # Called inside the except block of the connection's thread. The peer's faults are handled where they happen.
         del request
         logger.exception("page: answering %s failed", client_address)
-
-
-def _hang_up(request: socket.socket) -> None:
-    """Make a blocked read or write of the connection's own thread return; that thread closes the socket."""
-    try:
-        request.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        logger.debug("the connection was closed already")
 
 
 class PageServer:
@@ -173,9 +139,9 @@ class PageServer:
         self._site.stopping.set()
         server.shutdown()
         thread.join(CLOSE_DEADLINE_S)
-        server.hang_up()
+        server.connections.drop_all()
         deadline = time.monotonic() + CLOSE_DEADLINE_S
-        while server.connections() and time.monotonic() < deadline:
+        while server.connections.count and time.monotonic() < deadline:
             time.sleep(0.01)
         server.server_close()
 

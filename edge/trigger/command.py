@@ -3,8 +3,8 @@
 import logging
 import threading
 
-from edge.daemon.queues import Newest
 from edge.errors import ContractError
+from edge.queues import Newest
 from edge.trigger.base import Deliver
 from edge.wire.trigger import TRIGGER, LineTrigger
 

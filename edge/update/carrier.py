@@ -12,7 +12,8 @@ from collections.abc import Generator
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, SlowRetrievalError
 
 from edge.errors import ContractError
-from edge.mqtt.connection import Connection, Incoming
+from edge.mqtt.connection import Connection
+from edge.mqtt.message import Incoming
 from edge.mqtt.settings import Broker
 from edge.wire.carried import CHUNK_BYTES, INDEX, CarriedFile, Index, chunk_topic, chunks, index_topic
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from edge.daemon.config import StationConfig
-from edge.daemon.configfile import load_config
+from edge.config.file import load_config
+from edge.config.station import StationConfig
 from edge.errors import ConfigError
 from edge.wire.codec import Name
 from edge.wire.update import Clock24

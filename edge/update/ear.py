@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from edge.clock import Clock
 from edge.errors import ContractError
-from edge.mqtt.connection import Connection, Incoming
+from edge.mqtt.connection import Connection
+from edge.mqtt.message import Incoming
 from edge.mqtt.settings import Broker
 from edge.update.guard import Guard, GuardSettings, Usual
 from edge.update.machine import Watched

@@ -19,8 +19,9 @@ from edge.clock import Clock
 from edge.errors import BundleError, SignatureError, UpdateError
 from edge.update.prove import Proof
 from edge.update.reasons import REFUSED
+from edge.update.recover import recover
 from edge.update.source import Release
-from edge.update.state import TEXT, Model, Refusal, State, Step, load_state, save_state, with_refusal
+from edge.update.state import TEXT, Model, Refusal, State, Step, save_state, with_refusal
 from edge.update.store import ModelStore
 from edge.wire.verdict import references
 
@@ -83,7 +84,7 @@ class Machine:
         self._report = report
         self._clock = clock
         self._shadow = shadow
-        self.state = self._recover()
+        self.state = recover(store, trust)
 
     # --- what is wanted ---------------------------------------------------------------------------------------------------
 
@@ -287,36 +288,6 @@ class Machine:
     def _prune(self) -> None:
         state = self.state
         self._store.prune({one.sha256 for one in (state.committed, state.previous, state.candidate) if one})
-
-    def _recover(self) -> State:
-        """Read the state; where it is missing or lost, the model that runs is the one that counts."""
-        try:
-            state = load_state(self._store.state)
-        except UpdateError as exc:
-            logger.exception("the state is lost, the running model is kept")
-            state = State(reason=exc.reason, text=str(exc)[:TEXT])
-        if state is None:
-            state = State()
-        if state.step is not Step.IDLE and state.candidate is None:
-            state = msgspec.structs.replace(state, step=Step.IDLE)
-        running = self._store.running()
-        if state.committed is None and running and state.step is Step.IDLE:
-            state = msgspec.structs.replace(state, committed=self._adopt(running))
-            save_state(self._store.state, state)
-        committed = state.committed
-        if committed is not None and state.step not in {Step.SWITCH, Step.GUARD, Step.REVERT} and running != committed.sha256:
-            # The link is the state's to say: a stranger's hand or a lost link is put right here.
-            self._store.switch(committed.sha256)
-        return state
-
-    def _adopt(self, sha256: str) -> Model | None:
-        content = self._store.path(sha256).read_bytes()
-        try:
-            bundle = read_bundle(content, self._trust, self._store.path(sha256))
-        except BundleError:
-            logger.exception("the running model does not verify; it is left as it is")
-            return None
-        return Model(sha256, bundle.manifest.version, references(bundle.manifest, bundle.sha256)[0])
 
 
 _STEPS: dict[Step, Callable[[Machine, Model], None]] = {

@@ -7,9 +7,7 @@ goes on running.
 import logging
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
@@ -17,12 +15,12 @@ from edge import __version__
 from edge.bundle.reader import open_bundle
 from edge.bundle.signing import TrustStore, default_trust
 from edge.clock import Clock, SystemClock
-from edge.daemon.config import StationConfig
+from edge.config.station import StationConfig
 from edge.errors import ConfigError, ContractError, UpdateError
 from edge.update.carrier import Carrier
 from edge.update.config import UpdateConfig, carried_base
+from edge.update.desired import Addressee, Desired, Wish
 from edge.update.ear import Ear
-from edge.update.files import write_atomic
 from edge.update.guard import GuardSettings
 from edge.update.machine import Machine, Watched
 from edge.update.prove import Proof, ProofSettings, run_proof
@@ -40,18 +38,6 @@ from edge.wire.verdict import references
 logger = logging.getLogger(__name__)
 
 RETRY_S = 5.0  # between two looks at a step that waits, and after a fault
-Mode = Literal["follow", "pin", "pause"]
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What is wanted: by a desired state, or by the configuration while there is none (`serial` 0)."""
-
-    mode: Mode
-    channel: str
-    version: int
-    windows: list[str]
-    serial: int
 
 
 class UpdateService:
@@ -79,8 +65,9 @@ class UpdateService:
         self._told = b""
         name = f"onbelt-{station.station.line}-{station.station.station}-u"
         self.ear = Ear(station.broker(), self._names, name, self._clock, self._hear, self._hear_time)
-        self._wish_file = Path(config.folder) / "desired.json"
-        self.wish = self._load_wish()
+        plain = Wish("follow", config.channel, 0, list(config.windows), 0)
+        who = Addressee(station.station.site, config.product, self._names.base)
+        self._desired = Desired(Path(config.folder) / "desired.json", plain, who, self._operators, self._clock)
         self._source = Source(
             self.store,
             Path(config.root),
@@ -119,6 +106,11 @@ class UpdateService:
             self._shadowing.judge if config.shadow_parts else None,
         )
         self._trust = trust
+
+    @property
+    def wish(self) -> Wish:
+        """What is wanted now."""
+        return self._desired.wish
 
     def install(self, bundle: Path) -> Model:
         """Put the first model on a box by hand; it is verified and proved like any other.
@@ -242,51 +234,16 @@ class UpdateService:
         if not payload or self._stop.is_set():
             return False
         try:
-            wish = self._wish_of(payload)
-            if wish.serial == self.wish.serial:  # the broker retains it, so it comes with every connect
+            if not self._desired.take(payload):
                 return False
-            write_atomic(self._wish_file, payload)
         except UpdateError as exc:
             logger.warning("%s: %s", exc.reason, exc)
             if self.machine.state.step is Step.IDLE:
                 self._note(exc)
             return False
-        self.wish = wish
-        logger.info("desired state %d: %s", wish.serial, wish)
+        logger.info("desired state %d: %s", self.wish.serial, self.wish)
         self._report(self.machine.state)
         return True
-
-    def _wish_of(self, payload: bytes) -> Wish:
-        try:
-            desired = wire.open_desired(payload, self._operators)
-        except ContractError as exc:
-            raise UpdateError(str(exc), reason="not-signed-by-operator") from exc
-        mine = (self._station.station.site, self._config.product)
-        if (desired.site, desired.product) != mine:
-            raise UpdateError(f"desired: for {desired.site}/{desired.product}, this box is {'/'.join(mine)}", reason="not-for-us")
-        if desired.to not in {"", self._names.base}:
-            raise UpdateError(f"desired: for {desired.to}, this box is {self._names.base}", reason="not-for-us")
-        if desired.serial < self.wish.serial or self._clock.utc_us() > desired.not_after_us:
-            raise UpdateError(
-                f"desired: serial {desired.serial} (obeyed: {self.wish.serial}), valid until {desired.not_after_us} us; "
-                "sign a new one, and compare the clocks",
-                reason="stale",
-            )
-        return Wish(desired.mode, desired.channel, desired.version, list(desired.windows), desired.serial)
-
-    def _load_wish(self) -> Wish:
-        plain = Wish("follow", self._config.channel, 0, list(self._config.windows), 0)
-        self.wish = plain
-        try:
-            payload = self._wish_file.read_bytes()
-            desired = wire.open_desired(payload, self._operators)
-        except FileNotFoundError:
-            return plain
-        except (OSError, ContractError) as exc:
-            logger.warning("%s: %s; the configuration counts until the next desired state", self._wish_file, exc)
-            return plain
-        # It was in force before: its age says nothing against it now.
-        return Wish(desired.mode, desired.channel, desired.version, list(desired.windows), desired.serial)
 
     # --- what the machine asks --------------------------------------------------------------------------------------------
 

@@ -2,8 +2,9 @@
 
 python -m edge.update.shadow NEW.onbelt --parts-from FOLDER --report FILE --trust DIR     prints a JSON object per step
 
-It reads parts from the daemon's socket (`edge.daemon.tap`); while it is busy the daemon goes on and counts what was not compared.
-The last object it prints has a decision, the ones before say how far it is. Whatever this process does, the line does not notice.
+It reads parts from the daemon's socket (`edge.daemon.stages.tap`); while it is busy the daemon goes on and counts what was not
+compared. The last object it prints has a decision, the ones before say how far it is. Whatever this process does, the line does
+not notice.
 """
 
 import argparse

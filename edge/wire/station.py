@@ -247,7 +247,7 @@ class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Stats(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Once a minute, for each window: what plants compute their OEE from (`edge.daemon.oee`).
+    """Once a minute, for each window: what plants compute their OEE from (`edge.daemon.state.oee`).
 
     Attributes:
         window: "hour" for the last one, "start" for all since the daemon's start.

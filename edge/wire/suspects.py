@@ -1,7 +1,7 @@
 """Which parts are suspect, as the station says it: exact ranges, how many bad ones to expect in them, and at most how many.
 
 Retained on `quarantine`, always with every range that is known: whoever comes later sees all of them. A gate writes its own
-notice to the same topic (`edge.gate.messages`); the station takes the gate's ranges into its own and says both, so that neither
+notice to the same topic (`edge.wire.quarantine`); the station takes the gate's ranges into its own and says both, so that neither
 overwrites the other. Ranges outlive a restart: the daemon takes over what the broker still holds. An empty retained payload,
 published when the parts have been inspected again, ends it.
 """
@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 import msgspec
 
 from edge.errors import ContractError
-from edge.gate.messages import SuspectRange
 from edge.wire.codec import Boot, Codec, Count, Micros, Name
+from edge.wire.quarantine import SuspectRange
 
 SUSPECTS_SCHEMA = "onbelt.suspects/1"
 MAX_WINDOWS = 24

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from edge.clock import Clock
 from edge.errors import BrokerError, ContractError, DataError
-from edge.mqtt.connection import Connection, Delivery, Incoming
+from edge.mqtt.connection import Connection
+from edge.mqtt.message import Delivery, Incoming
 from edge.mqtt.settings import Broker
 from edge.wire.carried import CHUNK_BYTES, INDEX, INDEX_SCHEMA, CarriedFile, Index, chunk_topic, chunks, index_topic, tag_of
 from export.repository.store import RepositoryFolder

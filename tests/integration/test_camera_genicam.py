@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edge.camera.base import Trigger
-from edge.daemon.framecheck import FrameCheck
+from edge.daemon.stages.framecheck import FrameCheck
 from edge.errors import CameraError
 from tests.conftest import skip_unless
 from tests.support import aravis

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from edge.daemon.figures import Figures
 from edge.daemon.pulse import _rss_mb
+from edge.daemon.stages.figures import Figures
 from tests.support.rig import Ear, Rig, until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]

@@ -43,7 +43,7 @@ def test_a_hanging_engine_is_answered_for_in_time_and_left_behind_at_the_end(tmp
         assert rig.stop() < 2.5
         assert rig.daemon.left_behind == ["engine"]
         never.set()
-        assert until(lambda: not any(thread.name == "engine" and thread.is_alive() for thread in rig.daemon._threads))
+        assert until(lambda: not rig.daemon._threads.alive("engine"))
 
 
 def test_a_stage_that_crashes_ends_the_daemon_disarmed(tmp_path, mosquitto, ear, caplog):

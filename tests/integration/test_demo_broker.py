@@ -11,7 +11,8 @@ import pytest
 from edge.broker import launch, lifeline
 from edge.broker.launch import BrokerKind, BrokerProcess, choose, free_port, wait_until
 from edge.errors import BrokerError
-from edge.mqtt.connection import Connection, probe
+from edge.mqtt.connection import Connection
+from edge.mqtt.probe import probe
 from edge.mqtt.settings import Broker
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from edge.broker.launch import BrokerKind, BrokerProcess, wait_until
-from edge.gate.messages import QUARANTINE_CODEC
+from edge.wire.quarantine import QUARANTINE_CODEC
 from tests.support.gate_line import COMMISSIONING, D_MS, GateUnderTest
 from tests.support.gate_messages import OTHER_BOOT
 from tests.support.gate_station import GateStation

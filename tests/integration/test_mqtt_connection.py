@@ -10,9 +10,12 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from edge.errors import BrokerError
-from edge.mqtt.connection import Connection, Message, probe
+from edge.mqtt.connection import Connection
+from edge.mqtt.message import Message
+from edge.mqtt.probe import probe
 from edge.mqtt.settings import Broker
 from tests.conftest import free_port, start_mosquitto, stop_process, wait_for_port
+from tests.support.gate_wires import Proxy
 
 pytestmark = pytest.mark.broker
 
@@ -169,12 +172,39 @@ def test_a_connection_given_up_is_made_anew_and_publishes_again(mosquitto):
     connection.close()
 
 
+@pytest.mark.parametrize("end", ["renew", "close"])
+def test_a_connection_that_never_confirms_is_left_all_the_same(mosquitto, end):
+    """TCP is well, pings are answered, and one confirmation was lost: paho alone would wait for it for ever."""
+    proxy = Proxy(mosquitto.port)
+    connection = Connection(Broker("127.0.0.1", proxy.port, "auto"), "onbelt-t")
+    try:
+        connection.start()
+        assert until(lambda: connection.connected)
+        proxy.deaf = True
+        lost = connection.publish("t", b"1", qos=1)
+        time.sleep(0.2)  # its confirmation comes, and vanishes
+        proxy.deaf = False
+        fresh = connection.publish("t", b"2", qos=1)
+        assert until(lambda: fresh.done)
+        assert not lost.done
+        if end == "renew":
+            connection.renew("it confirms nothing")
+            assert until(lambda: connection.reconnects == 2, 3.0)
+    finally:
+        begin = time.monotonic()
+        connection.close(0.5)
+        assert time.monotonic() - begin < 2.0
+        assert not connection.connected
+        proxy.close()
+
+
 def test_the_will_is_published_and_a_restart_follows_it(mosquitto):
     listener = Listener(mosquitto.port, ["s/status"])
     will = Message("s/status", b"offline", 1, True)
     script = (
         "import sys, time; sys.path.insert(0, sys.argv[2])\n"
-        "from edge.mqtt.connection import Connection, Message\nfrom edge.mqtt.settings import Broker\n"
+        "from edge.mqtt.connection import Connection\nfrom edge.mqtt.message import Message\n"
+        "from edge.mqtt.settings import Broker\n"
         "c = Connection(Broker('127.0.0.1', int(sys.argv[1])), 'onbelt-w', will=Message('s/status', b'offline', 1, True))\n"
         "c.keep('s/status', b'online 1'); c.start(); time.sleep(60)\n"
     )

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from edge.errors import BrokerError
-from edge.mqtt.connection import probe
+from edge.mqtt.probe import probe
 from edge.mqtt.settings import Broker
 from tests.conftest import free_port, skip_unless, stop_process, wait_for_port
 

@@ -14,7 +14,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from edge.camera.base import Frame
-from edge.daemon import inference
+from edge.daemon.stages import inference
 from edge.update import service
 from edge.update.release import CHANNEL_SCHEMA, Channel, channel_path, encode_channel
 from export.repository.models import _give

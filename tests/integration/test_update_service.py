@@ -8,7 +8,7 @@ import pytest
 from edge.bundle.signing import generate_key
 from edge.clock import SystemClock
 from edge.commands import update
-from edge.daemon import inference
+from edge.daemon.stages import inference
 from edge.errors import BrokerError, ConfigError
 from edge.update.config import load_update_config
 from edge.update.service import UpdateService

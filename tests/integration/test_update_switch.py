@@ -9,8 +9,8 @@ import os
 import pytest
 
 from edge.bundle.reader import open_bundle
-from edge.daemon import inference
 from edge.daemon.daemon import Daemon
+from edge.daemon.stages import inference
 from edge.update.files import point
 from edge.wire.verdict import references
 from tests.support.bundles import make_tiny_bundle

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edge.broker.launch import find_mosquitto
-from edge.daemon.configfile import render
+from edge.config.file import render
 from tests.support.bundles import good_frame, make_tiny_bundle
 from tests.support.rig import save
 from tests.support.station import station_config

@@ -12,8 +12,8 @@ from types import TracebackType
 import numpy as np
 
 from edge.camera.base import Frame, Trigger
+from edge.config.file import load_config
 from edge.daemon import build, main
-from edge.daemon.configfile import load_config
 from edge.errors import CameraError
 from tests.support.bundles import bad_frame, good_frame
 

@@ -11,9 +11,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from edge.daemon.boot import new_boot
-from edge.mqtt.connection import Connection, Incoming
+from edge.mqtt.connection import Connection
+from edge.mqtt.message import Incoming
 from edge.mqtt.settings import Broker
+from edge.system.boot import new_boot
 from edge.wire import topics as channels
 from edge.wire.station import ACK, BEAT, BIRTH, STATE, Ack
 from edge.wire.topics import Topics

@@ -18,7 +18,7 @@ from PIL import Image
 
 from edge.bundle.reader import open_bundle
 from edge.camera.base import Frame, Trigger
-from edge.daemon.configfile import render
+from edge.config.file import render
 from edge.daemon.daemon import Daemon
 from edge.errors import CameraError
 from edge.wire.trigger import TRIGGER, TRIGGER_SCHEMA, LineTrigger
@@ -135,6 +135,7 @@ class Line:
         self.count = 0
         self._address = address
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._free_at = 0.0
 
     def part(self) -> int:
         """One part; returns its number."""
@@ -144,11 +145,12 @@ class Line:
         return self.count
 
     def parts(self, number: int, rate_hz: float = 30.0) -> None:
-        """So many parts at a steady rate."""
-        begin = time.monotonic()
+        """So many parts at a steady rate; the first keeps its distance to the last of the call before."""
+        begin = max(time.monotonic(), self._free_at)
         for index in range(number):
             time.sleep(max(0.0, begin + index / rate_hz - time.monotonic()))
             self.part()
+        self._free_at = time.monotonic() + 1 / rate_hz
 
     def close(self) -> None:
         """Close the socket."""

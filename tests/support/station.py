@@ -7,9 +7,9 @@ from typing import Any, Literal
 import numpy as np
 
 from edge.camera.base import Frame, Trigger
-from edge.daemon.config import StationConfig
-from edge.daemon.configfile import parse_config
-from edge.daemon.parts import NS_PER_MS, Ticket
+from edge.config.file import parse_config
+from edge.config.station import StationConfig
+from edge.daemon.stages.parts import NS_PER_MS, Ticket
 from edge.engine.base import Scores
 from edge.errors import CameraError
 from tests.support.bundles import expected_scores, good_frame

@@ -11,7 +11,7 @@ import numpy as np
 from edge.bundle.reader import open_bundle
 from edge.bundle.signing import TrustStore, generate_key, load_private
 from edge.camera.base import Frame, Trigger
-from edge.daemon.configfile import load_config, render
+from edge.config.file import load_config, render
 from edge.daemon.daemon import Daemon
 from edge.update.config import load_update_config
 from edge.update.service import UpdateService

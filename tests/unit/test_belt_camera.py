@@ -61,8 +61,9 @@ def test_shares_of_defects_reach_the_scene():
 
 def wait_until_drawn(camera: BeltCamera, indices: list[int]) -> None:
     """Wait for the drawing thread, and no longer."""
-    with camera._changed:
-        assert camera._changed.wait_for(lambda: sorted(view.index for view in camera._drawn) == indices, PATIENT_S)
+    drawing = camera._drawing
+    with drawing._changed:
+        assert drawing._changed.wait_for(lambda: sorted(view.index for view in drawing._drawn) == indices, PATIENT_S)
 
 
 def test_frames_ahead_are_bounded_and_ready_when_asked_for():
@@ -291,6 +292,7 @@ def test_interrupt_ends_a_waiting_grab_at_once(camera, kind):
 
 
 def test_a_camera_not_started_or_closed_says_so():
+    before = set(threading.enumerate())
     camera = make()
     with pytest.raises(CameraError, match="not started"):
         take(camera, 0)
@@ -300,7 +302,7 @@ def test_a_camera_not_started_or_closed_says_so():
     camera.close()
     with pytest.raises(CameraError, match="not started"):
         take(camera, 1)
-    assert not any(thread.name.startswith("belt") for thread in threading.enumerate())
+    assert not [thread.name for thread in threading.enumerate() if thread not in before]
 
 
 @pytest.mark.parametrize(

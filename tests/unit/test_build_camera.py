@@ -8,10 +8,10 @@ from edge.camera.pipelines import StreamWish, pipeline_of
 from edge.camera.several import SeveralCameras
 from edge.camera.view import ViewedCamera
 from edge.clock import SystemClock
+from edge.config.file import load_config
 from edge.daemon import build, build_camera
-from edge.daemon.compose import _have
-from edge.daemon.configfile import load_config
-from edge.daemon.parts import Outcome
+from edge.daemon.stages.compose import _have
+from edge.daemon.stages.parts import Outcome
 from edge.errors import ConfigError
 from edge.gate.config import load_config as load_gate
 from edge.trigger.frames import FrameTrigger
@@ -144,7 +144,7 @@ def test_a_camera_that_triggers_is_both(tmp_path):
 def test_a_verdict_names_the_cameras_that_came(tmp_path, views):
     from dataclasses import replace
 
-    from tests.unit.test_daemon_publish import WHO
+    from tests.support.desk import WHO
 
     who = replace(WHO, cameras=("c1", "c2"))
     assert _have(Outcome(ticket(), "camera", have=("c1",)), who) == ["c1"]

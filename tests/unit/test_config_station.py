@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from edge.camera.base import Trigger
+from edge.config.file import keys, load_config, parse_config, read_given, render, sections
+from edge.config.station import StationConfig
 from edge.daemon.build import make_camera
-from edge.daemon.config import StationConfig
-from edge.daemon.configfile import keys, load_config, parse_config, read_given, render, sections
 from edge.errors import ConfigError
 from tests.conftest import skip_unless
 from tests.support import aravis

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from edge.bundle.reader import open_bundle
+from edge.config.station import Deadline, Drift, Model, StationConfig
+from edge.config.station import Station as Where
 from edge.daemon.build import make_drift
-from edge.daemon.config import Deadline, Drift, Model, StationConfig
-from edge.daemon.config import Station as Where
-from edge.daemon.drift import DriftWatch
-from edge.daemon.phase import Station
+from edge.daemon.state.drift import DriftWatch
+from edge.daemon.state.phase import Station
 from edge.judge import Judgement
 from tests.support.bundles import make_tiny_bundle
 from tests.support.station import HandClock

@@ -2,11 +2,11 @@
 
 import pytest
 
-from edge.daemon.clocksync import StepWatch
-from edge.daemon.escape import CONDITION, EscapeWatch
-from edge.daemon.phase import Station
+from edge.daemon.state.escape import CONDITION, EscapeWatch
+from edge.daemon.state.phase import Station
 from edge.errors import ContractError
-from edge.gate.messages import QUARANTINE_CODEC, QUARANTINE_SCHEMA, QuarantineNotice, SuspectRange
+from edge.system.clocksync import StepWatch
+from edge.wire.quarantine import QUARANTINE_CODEC, QUARANTINE_SCHEMA, QuarantineNotice, SuspectRange
 from edge.wire.station import Check
 from edge.wire.suspects import MAX_WINDOWS, SUSPECTS, SUSPECTS_SCHEMA, SuspectNotice
 from tests.support.station import HandClock

@@ -3,17 +3,17 @@
 import msgspec
 import pytest
 
-from edge.daemon.homeassistant import discovery
-from edge.daemon.oee import IDLE_S, Oee
-from edge.daemon.phase import Station
+from edge.daemon.state.oee import IDLE_S, Oee
+from edge.daemon.state.phase import Station
+from edge.daemon.talk.homeassistant import discovery
 from edge.page.live import LiveView
 from edge.page.metrics import metrics_text
 from edge.wire import station as wire
 from edge.wire import topics
 from edge.wire.station import Check
 from edge.wire.topics import Topics
+from tests.support.desk import BOOT, WHO
 from tests.support.station import HandClock
-from tests.unit.test_daemon_publish import BOOT, WHO
 
 NAMES = Topics("plant", "hall", "line3", "st2")
 

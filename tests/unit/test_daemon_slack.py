@@ -2,8 +2,8 @@
 
 import random
 
-from edge.daemon.phase import Station
-from edge.daemon.slack import CONDITION, PAUSE_NS, SlackWatch
+from edge.daemon.state.phase import Station
+from edge.daemon.state.slack import CONDITION, PAUSE_NS, SlackWatch
 from tests.support.station import HandClock
 
 

@@ -6,18 +6,18 @@ import pytest
 
 from edge.bundle.reader import open_bundle
 from edge.camera.folder import FolderCamera
-from edge.daemon.capture import Capture
-from edge.daemon.figures import Facts, Figures
-from edge.daemon.framecheck import FrameCheck
-from edge.daemon.inference import FAULT_AFTER, Inference
-from edge.daemon.intake import Intake
-from edge.daemon.ledger import Answers, Ledger
-from edge.daemon.parts import NS_PER_MS, Outcome, Shot, Ticket
-from edge.daemon.phase import Phase, Station
-from edge.daemon.queues import Backlog, Newest
+from edge.daemon.stages.capture import Capture
+from edge.daemon.stages.figures import Facts, Figures
+from edge.daemon.stages.framecheck import FrameCheck
+from edge.daemon.stages.inference import FAULT_AFTER, Inference
+from edge.daemon.stages.intake import Intake
+from edge.daemon.stages.ledger import Answers, Ledger
+from edge.daemon.stages.parts import NS_PER_MS, Outcome, Shot, Ticket
+from edge.daemon.state.phase import Phase, Station
 from edge.daemon.watch import Watch
 from edge.errors import CameraError, EngineError
 from edge.judge import Judge
+from edge.queues import Backlog, Newest
 from tests.support.bundles import bad_frame, good_frame, make_tiny_bundle, png
 from tests.support.station import HandClock, NumpyEngine, ScriptedCamera, frame, ticket
 

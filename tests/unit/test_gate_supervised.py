@@ -7,9 +7,9 @@ import time
 
 from edge.broker.launch import free_port
 from edge.clock import SystemClock
-from edge.daemon.notify import Notifier
 from edge.gate.config import load_config
 from edge.gate.process import GateProcess
+from edge.system.notify import Notifier
 from tests.support.gate_line import write_gate_toml
 
 

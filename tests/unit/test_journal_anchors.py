@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from edge.bundle.signing import generate_key, load_private, load_public
 from edge.cli import main
 from edge.clock import SystemClock
-from edge.daemon.anchoring import WAITING, Anchoring
-from edge.daemon.phase import Station
+from edge.daemon.stages.anchoring import WAITING, Anchoring
+from edge.daemon.state.phase import Station
 from edge.errors import ChainError, JournalError
 from edge.journal import anchors as module
 from edge.journal.anchors import Anchors, append_anchor, make_anchor
@@ -190,7 +190,7 @@ def test_anchors_that_cannot_be_written_raise_a_warning_and_go_on(site, monkeypa
     def full(_path, _line):
         raise JournalError("disk full")
 
-    monkeypatch.setattr("edge.daemon.anchoring.append_anchor", full)
+    monkeypatch.setattr("edge.daemon.stages.anchoring.append_anchor", full)
     site.parts(1)
     site.anchoring.step()
     assert [one.code for one in site.state.snapshot().conditions if one.code == "anchor"]

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from edge.daemon.phase import Station
-from edge.daemon.recorder import WAITING, Recorder
+from edge.daemon.stages.recorder import WAITING, Recorder
+from edge.daemon.state.phase import Station
 from edge.errors import EvidenceError
 from edge.journal import evidence
 from edge.journal.evidence import EvidenceStore, frame_path, map_path, pixels_hash, read_frame

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -16,12 +17,14 @@ from tests.support.lgfdr import SIZE, random_lgfdr, small_knobs
 from training import loop
 from training.datasets import open_dataset
 from training.errors import BackboneError, RecipeError, RunError
+from training.feature_noise import feature_noise
+from training.knobs import with_changes
 from training.lgfdr import pyramid as pyramids
 from training.lgfdr.detector import LgfdrDetector, fold_rim
 from training.lgfdr.fit import fit_lgfdr
 from training.lgfdr.gates import EcaGate, SeGate, SelectiveHead, SimamGate, make_gate
-from training.lgfdr.knobs import GATES, LgfdrKnobs, check_knobs, with_changes
-from training.lgfdr.losses import feature_noise, rebuild_loss
+from training.lgfdr.knobs import GATES, LgfdrKnobs, check_knobs
+from training.lgfdr.losses import rebuild_loss
 from training.lgfdr.pyramid import PLANS, Pyramid, load_pyramid, plan_of, reading_matrix
 from training.lgfdr.trainer import LgfdrTrainer, assemble_detector
 from training.loop import TrainRequest, train
@@ -223,7 +226,7 @@ def test_knobs_come_from_the_command_line():
     made = with_changes(LgfdrKnobs(), ["noise=0", "gate=se", "pooled_head=false", "steps=7"])
     assert (made.noise, made.gate, made.pooled_head, made.steps) == (0.0, "se", False, 7)
     for wrong in ("nose=1", "noise", "noise=much"):
-        with pytest.raises(RecipeError, match="--lgfdr"):
+        with pytest.raises(RecipeError, match="--knob"):
             with_changes(LgfdrKnobs(), [wrong])
     with pytest.raises(RecipeError, match="one recipe"):
         make_config("lgfdr", size=SIZE, recipe="paper")
@@ -248,7 +251,7 @@ def request_for(data, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "GENERATED_PICTURES", 4)
 
     def make(name="run", seed=0, resume=False, **changes):
-        config = make_config("lgfdr", size=SIZE, seed=seed, lgfdr=small_knobs(**changes))
+        config = msgspec.structs.replace(make_config("lgfdr", size=SIZE, seed=seed), knobs=small_knobs(**changes))
         none = tmp_path / "no-teacher"
         return TrainRequest(open_dataset(data), config, none, tmp_path / name, None, CPU, resume=resume, progress_every_s=0.0)
 

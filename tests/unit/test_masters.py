@@ -5,9 +5,10 @@ import datetime
 import numpy as np
 import pytest
 
-from edge.daemon.escape import EscapeWatch
-from edge.daemon.masters import Master, MasterWatch, ShiftWatch, parse_shift
-from edge.daemon.phase import Station
+from edge.config.masters import Master, parse_shift
+from edge.daemon.state.escape import EscapeWatch
+from edge.daemon.state.masters import MasterWatch, ShiftWatch
+from edge.daemon.state.phase import Station
 from edge.errors import ConfigError
 from edge.judge import Judgement
 from edge.wire.station import Check

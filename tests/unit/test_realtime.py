@@ -5,10 +5,10 @@ import os
 import subprocess
 import sys
 
-from edge.daemon.realtime import prepare_cpus, prepare_thread
+from edge.system.realtime import prepare_cpus, prepare_thread
 
 LOCK = """
-from edge.daemon.realtime import lock_memory
+from edge.system.realtime import lock_memory
 print(repr(lock_memory()))
 print([line for line in open("/proc/self/status") if line.startswith("VmLck")][0].split()[1])
 """

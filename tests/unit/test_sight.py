@@ -11,7 +11,7 @@ from edge.camera.belt_faults import FaultKind
 from edge.camera.several import SeveralCameras
 from edge.camera.sight import Sight, learn, read_sight, write_sight
 from edge.cli import main
-from edge.daemon.framecheck import FrameCheck
+from edge.daemon.stages.framecheck import FrameCheck
 from edge.errors import CameraError, ConfigError
 from tests.support.station import ticket
 

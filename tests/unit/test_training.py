@@ -21,6 +21,7 @@ from training.features import FeatureStore, jitter, teacher_statistics, to_input
 from training.global_head import fit_pooled, ledoit_wolf, trimmed_center_scale
 from training.loop import TrainRequest, train
 from training.losses import DfscKnobs
+from training.networks.autoencoder import Autoencoder
 from training.networks.detector import Detector, mean_square
 from training.networks.pdn import Pdn, PdnSize
 from training.progress import Progress
@@ -116,11 +117,13 @@ def test_one_seed_gives_one_set_of_weights(request_for, knobs):
     assert not torch.equal(weights(first)["student.layers.0.weight"], weights(other)["student.layers.0.weight"])
 
 
-@pytest.mark.parametrize(("recipe", "stop_after"), [("fast", 1), ("fast", 3), ("fast", 4), ("paper", 3)])
+@pytest.mark.parametrize(("recipe", "stop_after"), [("fast", 1), ("fast", 3), ("fast", 4), ("noisy", 1), ("paper", 3)])
 def test_a_stopped_run_goes_on_to_the_same_bits(request_for, monkeypatch, stop_after, recipe):
     config = tiny("dfsc-efficientad-s")
     if recipe == "paper":
         config = msgspec.structs.replace(config, knobs=PaperKnobs(steps=5))
+    if recipe == "noisy":
+        config = msgspec.structs.replace(config, knobs=msgspec.structs.replace(config.knobs, autoencoder_noise=6.0))
     whole = train(request_for(config, "whole"))
     update = Progress.update
 
@@ -246,6 +249,34 @@ def test_steps_scale_both_phases():
     assert knobs.steps == 7
     assert knobs.autoencoder_steps == pytest.approx(7 * whole.autoencoder_steps / whole.steps, abs=1)
     assert make_config("efficientad-m", recipe="paper").knobs == PaperKnobs()
+
+
+def test_knobs_of_the_recipe_come_from_the_command_line():
+    made = make_config("efficientad-s", steps=7, changes=["autoencoder_noise=6", "student_batch=1", "steps=9"]).knobs
+    assert isinstance(made, FastKnobs)
+    assert (made.steps, made.student_batch, made.autoencoder_noise) == (9, 1, 6.0)
+    for wrong, message in (
+        ("autoencoder_noise=-1", "autoencoder_noise: expected from 0 to 1000, got -1.0"),
+        ("autoencoder_batch=1", "at least 2"),
+        ("warmup=2", "warmup and final_rate: expected each from 0 to 1, got 2.0, 0.01"),
+        ("student_adam_rate=0", "student_adam_rate: expected each above 0"),
+        ("gate=se", "--knob gate=se: expected NAME=VALUE with a name of steps, "),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            make_config("efficientad-s", changes=[wrong])
+    with pytest.raises(RecipeError, match="to the letter"):
+        make_config("efficientad-s", recipe="paper", changes=["steps=3"])
+
+
+def test_noise_on_the_code_reaches_the_autoencoder_only_while_it_learns(request_for):
+    noisy = msgspec.structs.replace(tiny().knobs, autoencoder_noise=6.0)
+    plain, other = train(request_for(tiny(), "plain")), train(request_for(tiny(knobs=noisy), "noisy"))
+    key = "autoencoder.output.weight"
+    assert not torch.equal(weights(plain)[key], weights(other)[key])
+    network = Autoencoder(128).eval()
+    x = torch.zeros(1, 3, 128, 128)
+    assert torch.equal(network(x), network(x))
+    assert not torch.equal(network(x), network(x, noise=torch.ones_like))
 
 
 def test_rates_warm_up_and_fall():

@@ -8,7 +8,7 @@ import pytest
 
 from edge.bundle.signing import TrustStore, generate_key
 from edge.commands import update
-from edge.daemon.configfile import render
+from edge.config.file import render
 from edge.errors import ConfigError
 from edge.update.config import load_update_config
 from edge.update.state import Model, Refusal, State, Step, save_state

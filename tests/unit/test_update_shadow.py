@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from edge.bundle.reader import open_bundle
-from edge.daemon.parts import Outcome
-from edge.daemon.tap import WAITING, Tap
+from edge.daemon.stages.parts import Outcome
+from edge.daemon.stages.tap import WAITING, Tap
 from edge.engine import open_engine
 from edge.errors import ContractError
 from edge.judge import Judge

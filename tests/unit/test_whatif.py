@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from calibration.limit import LimitKind, fit_limit, guaranteed_rank
-from calibration.whatif import _chance, _forecast, _places_law, explore, in_words, with_maps
+from calibration.whatif import _chance, _forecast, _places_law, explore, with_maps
+from calibration.whatif_words import in_words
 from edge.errors import DataError
 from edge.limits.curve import Rate
 

@@ -2,7 +2,8 @@
 
 onbelt train data/bottle --model dfsc-efficientad-s --out runs/bottle --size 128
 onbelt train data/bottle --model efficientad-s --out runs/tiny --size 128 --steps 4
-onbelt train data/bottle --model lgfdr --out runs/bottle-lgfdr --size 128 --lgfdr gate=mean --lgfdr noise=10
+onbelt train data/bottle --model lgfdr --out runs/bottle-lgfdr --size 128 --knob gate=mean --knob noise=10
+onbelt train data/bottle --model dfsc-efficientad-s --out runs/noisy --size 128 --knob autoencoder_noise=6
 """
 
 from __future__ import annotations
@@ -74,12 +75,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     dfsc.add_argument("--dfsc-by-position", action="store_true", help="split grid positions instead of single elements")
 
     parser.add_argument(
-        "--lgfdr",
+        "--knob",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a knob of --model lgfdr, may be given more than once: towers=both|local|global, gate=srh|mean|se|eca|simam, "
-        "maps=fused|towers, noise=20, damage_share=0.5 and others (docs/lgfdr.md)",
+        help="a knob of the recipe, may be given more than once; fast: autoencoder_steps=800, autoencoder_noise=0, "
+        "damage_share=0.8 and others (training/recipe.py); lgfdr: towers=both|local|global, gate=srh|mean|se|eca|simam, "
+        "maps=fused|towers, noise=12 and others (docs/lgfdr.md)",
     )
 
 
@@ -90,10 +92,9 @@ def run(args: argparse.Namespace) -> int:
 
     from training.datasets import open_dataset
     from training.errors import RecipeError
-    from training.lgfdr.knobs import LgfdrKnobs, with_changes
     from training.loop import TrainRequest, train
     from training.losses import DfscKnobs
-    from training.recipe import LGFDR, make_config
+    from training.recipe import make_config
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -105,11 +106,8 @@ def run(args: argparse.Namespace) -> int:
     if chosen and not args.model.startswith("dfsc-"):
         raise RecipeError(f"--dfsc-* options act on models named dfsc-*; got --model {args.model}")
     dfsc = msgspec.structs.replace(DfscKnobs(), **chosen)
-    if args.lgfdr and args.model != LGFDR:
-        raise RecipeError(f"--lgfdr acts on --model {LGFDR}; got --model {args.model}")
     config = make_config(
-        args.model, size=args.size, seed=args.seed, recipe=args.recipe, steps=args.steps, dfsc=dfsc,
-        lgfdr=with_changes(LgfdrKnobs(), args.lgfdr),
+        args.model, size=args.size, seed=args.seed, recipe=args.recipe, steps=args.steps, dfsc=dfsc, changes=args.knob,
     )  # fmt: skip
     if args.head != "off":
         config = msgspec.structs.replace(config, head_input=args.head, head_weight=1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from training.errors import RecipeError
+from training.knobs import refuse_unless
 
 TOWERS = ("both", "local", "global")
 GATES = ("srh", "mean", "se", "eca", "simam")
@@ -127,30 +127,8 @@ def check_knobs(knobs: LgfdrKnobs, size: int) -> LgfdrKnobs:
         (knobs.steps >= 1, "steps", "at least 1"),
         (knobs.batch >= 1, "batch", "at least 1"),
         (knobs.rate > 0, "rate", "above 0"),
-        (0 <= knobs.warmup <= 1 and 0 <= knobs.final_rate <= 1, "warmup and final_rate", "from 0 to 1"),
+        (0 <= knobs.warmup <= 1 and 0 <= knobs.final_rate <= 1, "warmup and final_rate", "each from 0 to 1"),
         (0 <= knobs.mean_decay < 1, "mean_decay", "from 0 to below 1"),
     )  # fmt: skip
-    for holds, name, expected in rules:
-        if not holds:
-            got = getattr(knobs, name, (knobs.warmup, knobs.final_rate))
-            raise RecipeError(f"lgfdr: {name}: expected {expected}, got {got!r}")
+    refuse_unless(knobs, rules)
     return knobs
-
-
-def with_changes(knobs: LgfdrKnobs, changes: list[str]) -> LgfdrKnobs:
-    """Changes knobs by NAME=VALUE texts, as the command line gives them.
-
-    Raises:
-        RecipeError: No such knob, or a value of another kind.
-    """
-    fields = {field.name: field.type for field in msgspec.structs.fields(LgfdrKnobs)}
-    chosen: dict[str, object] = {}
-    for change in changes:
-        name, equals, text = change.partition("=")
-        if not equals or name not in fields:
-            raise RecipeError(f"--lgfdr {change}: expected NAME=VALUE with a name of {', '.join(fields)}")
-        try:
-            chosen[name] = msgspec.convert(text, fields[name], strict=False)
-        except msgspec.ValidationError as exc:
-            raise RecipeError(f"--lgfdr {change}: {exc}") from exc
-    return msgspec.structs.replace(knobs, **chosen)

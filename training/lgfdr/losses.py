@@ -1,11 +1,14 @@
-"""The feature noise and the loss of LGFDR."""
+"""The loss of LGFDR."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,26 +22,6 @@ class RebuildLoss:
 
     total: torch.Tensor
     distances: dict[str, float]
-
-
-def feature_noise(features: torch.Tensor, alpha: float, generator: torch.Generator) -> torch.Tensor:
-    """Draws noise for features.
-
-    Stated by the paper: noise is added to the features. Our reading is UniAD's law (You et al., NeurIPS 2022, section 3.3): each
-    element of a cell's vector f gets a normal number of deviation alpha |f| / C. With channels of unit variance |f| is about
-    sqrt(C), so alpha = 12 at C = 160 is noise about as large as the signal.
-
-    Args:
-        features: (N, C, g, g) float32.
-        alpha: Strength.
-        generator: CPU generator; drawn there, so that a resumed run draws the same on any device.
-
-    Returns:
-        (N, C, g, g) float32 on the device of the features.
-    """
-    drawn = torch.randn(features.shape, generator=generator).to(features.device)
-    noise: torch.Tensor = drawn * (alpha / features.shape[1]) * torch.linalg.vector_norm(features, dim=1, keepdim=True)
-    return noise
 
 
 def rebuild_loss(target: torch.Tensor, rebuilt: dict[str, torch.Tensor], cosine: float) -> RebuildLoss:

@@ -18,9 +18,10 @@ from torch import nn
 
 from training.damage import paint_damage
 from training.errors import RecipeError
+from training.feature_noise import feature_noise
 from training.features import to_input
 from training.lgfdr.detector import LgfdrDetector
-from training.lgfdr.losses import feature_noise, rebuild_loss
+from training.lgfdr.losses import rebuild_loss
 from training.lgfdr.pyramid import load_pyramid
 from training.lgfdr.towers import initialize_towers
 from training.trainers import DIVERGED, StepReport, WeightMean

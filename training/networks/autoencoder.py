@@ -19,7 +19,7 @@ from torch.nn import functional
 from training.networks.pdn import TEACHER_CHANNELS, grid_side
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 SIDE_STEP_PX = 32
 """Five convolutions of stride 2 need a side they divide."""
@@ -62,18 +62,26 @@ class Autoencoder(nn.Module):
         self.last_hidden: nn.Module = nn.Conv2d(64, 64, 3, padding=1)
         self.output = nn.Conv2d(64, TEACHER_CHANNELS, 3, padding=1)
 
-    def forward(self, x: torch.Tensor, dropout: Sequence[torch.Tensor] | None = None) -> torch.Tensor:
+    def forward(
+        self,
+        x: torch.Tensor,
+        dropout: Sequence[torch.Tensor] | None = None,
+        noise: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> torch.Tensor:
         """Predicts the teacher's normalized vectors.
 
         Args:
             x: (N, 3, size, size) float32, normalized by ImageNet's mean and standard deviation.
             dropout: One factor map a decoder stage, broadcastable to (N, 64, side + 1, side + 1); None drops nothing. Factors
                 are drawn by the caller, so that a resumed run drops what an unbroken one drops.
+            noise: Draws what is added to the code, (N, 64, 1, 1), given the code; None adds nothing.
 
         Returns:
             (N, 384, n, n) float32 with n = size / 4 - 8.
         """
         h = self.encoder(x)
+        if noise is not None:
+            h = h + noise(h)
         for i, (side, conv) in enumerate(zip(decoder_sides(self.size), self.decoder, strict=True)):
             h = functional.interpolate(h, size=(side, side), mode="bilinear", align_corners=False)
             h = functional.relu(conv(h))

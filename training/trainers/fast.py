@@ -10,6 +10,7 @@ import torch
 
 from training.damage import damaged_cells, paint_damage
 from training.errors import RecipeError
+from training.feature_noise import feature_noise
 from training.features import FeatureStore, to_input, version_of
 from training.losses import autoencoder_loss, hard_feature_loss, penalty_loss
 from training.muon import NetworkOptimizer
@@ -110,7 +111,8 @@ class FastTrainer:
         knobs, step = self._knobs, self.step_number
         chosen, x, _ = self._draw(knobs.autoencoder_batch)
         teacher = self._teacher_store.get(chosen, self._device)
-        loss = autoencoder_loss(teacher, self._autoencoder(x), self._config.dfsc, step / knobs.autoencoder_steps)
+        rebuilt = self._autoencoder(x, noise=self._noise(step) if knobs.autoencoder_noise else None)
+        loss = autoencoder_loss(teacher, rebuilt, self._config.dfsc, step / knobs.autoencoder_steps)
         height = height_at(step, knobs.autoencoder_steps, knobs)
         self._descend(self._autoencoder_optimizer, loss.total, height, (knobs.autoencoder_muon_rate, knobs.autoencoder_adam_rate))
         self._mean_autoencoder.update(self._autoencoder, step)
@@ -118,6 +120,10 @@ class FastTrainer:
         if self._config.dfsc is not None:
             figures |= {"tau": loss.tau, "hinge_active": loss.active}
         return StepReport("autoencoder", knobs.autoencoder_steps, figures)
+
+    def _noise(self, step: int) -> Callable[[torch.Tensor], torch.Tensor]:
+        generator = torch.Generator().manual_seed((self._config.seed << 32) + step)
+        return lambda code: feature_noise(code, self._knobs.autoencoder_noise, generator)
 
     def _settle_autoencoder(self) -> None:
         """Puts the mean of the auto-encoder's weights into the detector, its normalizations folded."""

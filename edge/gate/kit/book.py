@@ -7,9 +7,9 @@ import msgspec
 
 from edge.clock import Clock
 from edge.errors import ContractError
-from edge.gate.messages import QUARANTINE_CODEC
-from edge.mqtt.connection import Incoming
+from edge.mqtt.message import Incoming
 from edge.wire import topics as channels
+from edge.wire.quarantine import QUARANTINE_CODEC
 from edge.wire.station import ACK, ALARM, BEAT, Ack
 from edge.wire.topics import Topics
 

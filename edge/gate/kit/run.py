@@ -13,6 +13,7 @@ from edge.gate.kit.bench import GOOD, GRACE_S, TRIES, Bench, Finding, Passage
 from edge.gate.kit.probes import EARLY, PROBES, Probe, Send
 from edge.gate.settings import GateSettings
 
+ACK_WAIT_S = 2.0
 ARM_MARGIN = 24  # good parts beyond the commissioning before a gate is said not to arm
 _DISARMED = frozenset({"disarmed"})
 _UNCHECKED = frozenset({"no-token", "disarmed"})
@@ -276,6 +277,8 @@ class Check:
     def _books(self, only: str) -> Iterator[Finding]:
         """Rule 8 over every part there was."""
         book, line = self._bench.book, self._bench.line
+        # The last part's ack may be on its way still: that of a gate just thawed takes its time.
+        self._bench.station.wait_until(lambda: all(book.acks(passage.n) for passage in self._bench.passages), ACK_WAIT_S)
         once, agree = [], []
         why = [problem for problems in self._why.values() for problem in problems]
         for passage in self._bench.passages:

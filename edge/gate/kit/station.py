@@ -12,9 +12,10 @@ import msgspec
 
 from edge import __version__
 from edge.clock import Clock
-from edge.daemon.boot import new_boot
-from edge.mqtt.connection import Connection, Incoming
+from edge.mqtt.connection import Connection
+from edge.mqtt.message import Incoming
 from edge.mqtt.settings import Broker
+from edge.system.boot import new_boot
 from edge.wire import topics as channels
 from edge.wire.station import (
     BEAT,

@@ -1,0 +1,160 @@
+"""The detectors side by side on the same data sets, beside what much simpler methods reach: a table for docs/results.md.
+
+    python benchmarks/detectors.py data/real/commutator data/real/screws4 --out build/detectors --seeds 0 1 2
+    python benchmarks/detectors.py data/real/* --out build/detectors --seeds 0 --natural PHOTOGRAPHS --write
+
+Each set is trained on its own good parts with every detector's recipe of the package, its test pictures are only ever judged,
+by the float network in torch. Beside them: each map alone, nearest neighbours among the backbone's own vectors (`MemoryBank`) and
+an untrained random network with a pooled head, at the same side. One line of OUT/results.jsonl a detector, seed and set; what is
+there is not run again, an interrupted training goes on. `--write` puts the table into docs/results.md, `--only-read` trains
+nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import statistics
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edge.engine.machine import this_machine
+from training.baselines import MemoryBank
+from training.commands.train import SHIPPED_TEACHER
+from training.datasets import open_dataset
+from training.datasets.frames import load_frames
+from training.datasets.items import GOOD
+from training.evaluate import evaluate, to_json
+from training.evaluate.baseline import untrained_auroc
+from training.loop import TrainRequest, train
+from training.metrics.ranking import auroc
+from training.recipe import make_config
+from training.run import RECORD_NAME, load_run
+from training.teacher.backbones import load_backbone
+
+DETECTORS = ("efficientad-s", "dfsc-efficientad-s", "lgfdr")
+DOC = Path(__file__).resolve().parents[1] / "docs" / "results.md"
+BEGIN, END = "<!-- measured: benchmarks/detectors.py -->", "<!-- end of measured detectors -->"
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sets", nargs="+", type=Path, metavar="DATA", help="data sets with test pictures")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of runs and results.jsonl")
+    parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=list(DETECTORS), metavar="NAME", help="default: all")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="S", help="default: 0 1 2")
+    parser.add_argument("--size", type=int, default=128, metavar="PX", help="side of the pictures (default: %(default)s)")
+    parser.add_argument("--steps", type=int, metavar="N", help="steps of each run (default: the recipe's)")
+    parser.add_argument("--natural", type=Path, metavar="DIR", help="photographs (default: generated pictures)")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
+    parser.add_argument("--only-read", action="store_true", help="make the table of what is there")
+    parser.add_argument("--write", action="store_true", help=f"put the table into {DOC.name}")
+    return parser.parse_args(argv)
+
+
+def run_detector(args: argparse.Namespace, data: Path, model: str, seed: int) -> dict[str, Any]:
+    """Train where that is not done yet, and evaluate."""
+    out = args.out / "runs" / f"{data.name}-{model}-{seed}"
+    if not (out / RECORD_NAME).exists():
+        config = make_config(model, size=args.size, seed=seed, steps=args.steps)
+        dataset = open_dataset(data, seed)
+        resume = (out / "checkpoint.pt").exists()
+        train(TrainRequest(dataset, config, SHIPPED_TEACHER, out, args.natural, torch.device("cpu"), resume=resume))
+    record = load_run(out).record
+    found = to_json(evaluate(out, data))
+    return {
+        "data": data.name, "method": model, "seed": seed, "steps": record.steps, "wall_s": round(record.wall_s),
+        "image": found["image_auroc"], "low": found["image_auroc_interval"][0], "high": found["image_auroc_interval"][1],
+        "st": found["branches"]["st"], "ae": found["branches"]["ae"], "good": found["good"], "bad": found["bad"],
+        "pixel_ap": found["pixel_ap"], "au_pro": found["au_pro_0.3"],
+    }  # fmt: skip
+
+
+def run_baselines(data: Path, size: int) -> list[dict[str, Any]]:
+    """Nearest neighbours of the backbone's vectors, and an untrained network."""
+    dataset = open_dataset(data)
+    bank = MemoryBank(load_backbone("efficientnet-lite2", torch.device("cpu")), load_frames(dataset.train, size))
+    scores = bank.score(load_frames(dataset.test, size))
+    neighbours = auroc(scores, [item.type != GOOD for item in dataset.test])
+    kinds = untrained_auroc(dataset, size)
+    counts = [sum(item.type == kind for item in dataset.test) for kind in kinds]
+    untrained = float(np.average(list(kinds.values()), weights=counts))
+    plain = {"data": data.name, "seed": 0, "steps": 0, "wall_s": 0}
+    return [
+        {**plain, "method": "memory bank on the backbone", "image": neighbours},
+        {**plain, "method": "untrained PDN, pooled", "image": untrained},
+    ]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: a mean over the seeds and the largest distance from it; with one seed the interval over the pictures."""
+    lines = [
+        "| set | method | seeds | image AUROC | map_st alone | map_ae alone | pixel AP | AU-PRO | steps | training |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for data in dict.fromkeys(row["data"] for row in rows):
+        mine = [row for row in rows if row["data"] == data]
+        counts = next((f" ({row['good']} good, {row['bad']} bad)" for row in mine if "good" in row), "")
+        for number, method in enumerate(dict.fromkeys(row["method"] for row in mine)):
+            some = [row for row in mine if row["method"] == method]
+            cells = [_cell([row.get(name) for row in some]) for name in ("image", "st", "ae", "pixel_ap", "au_pro")]
+            if len(some) == 1 and some[0].get("low") is not None:
+                cells[0] = f"{some[0]['image']:.3f} ({some[0]['low']:.3f}-{some[0]['high']:.3f})"
+            minutes = statistics.fmean(row["wall_s"] for row in some) / 60
+            steps = f"{some[0]['steps']:,}" if some[0]["steps"] else "-"
+            name = f"{data}{counts}" if number == 0 else ""
+            taken = f"{minutes:.0f} min" if some[0]["steps"] else "-"
+            lines.append(f"| {name} | {method} | {len(some)} | {' | '.join(cells)} | {steps} | {taken} |")
+    return "\n".join(lines)
+
+
+def _cell(values: list[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    mean = statistics.fmean(known)
+    return f"{mean:.3f}" + (f" ±{max(abs(value - mean) for value in known):.3f}" if len(known) > 1 else "")
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    args.out.mkdir(parents=True, exist_ok=True)
+    results = args.out / "results.jsonl"
+    rows = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    known = {(row["data"], row["method"], row["seed"]) for row in rows}
+    # Seed by seed and set by set: what is there after any time is a whole comparison.
+    wanted = [(data, model, seed) for seed in args.seeds for data in args.sets for model in args.detectors]
+    for number, (data, model, seed) in enumerate([] if args.only_read else wanted, start=1):
+        if (data.name, model, seed) in known:
+            continue
+        print(f"{number} of {len(wanted)}: {data.name}, {model}, seed {seed}", file=sys.stderr, flush=True)
+        made = [run_detector(args, data, model, seed)]
+        if not any(row["data"] == data.name and "bank" in row["method"] for row in rows):
+            made += run_baselines(data, args.size)
+        rows += made
+        with results.open("a") as stream:
+            stream.writelines(json.dumps(row) + "\n" for row in made)
+    names = {data.name for data in args.sets}
+    shown = sorted(
+        (row for row in rows if row["data"] in names), key=lambda row: [data.name for data in args.sets].index(row["data"])
+    )
+    text = f"{datetime.now(timezone.utc):%Y-%m-%d}, {this_machine()}, {args.size} px, float networks.\n\n{table(shown)}"
+    print(text)
+    if args.write:
+        page = DOC.read_text()
+        head, _, rest = page.partition(BEGIN)
+        DOC.write_text(f"{head}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""station.toml: its keys, and the file they are read from."""

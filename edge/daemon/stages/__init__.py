@@ -1,0 +1,1 @@
+"""A part's way through the daemon: each stage a pure step and a thin loop around it."""

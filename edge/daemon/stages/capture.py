@@ -1,0 +1,144 @@
+"""Trigger to frame: asks the camera for each part's frame, questions it, and hands it on; the newest frame wins."""
+
+import logging
+import threading
+from dataclasses import replace
+
+from edge.camera.base import Camera
+from edge.clock import Clock
+from edge.daemon.stages.framecheck import FrameCheck
+from edge.daemon.stages.ledger import Answers
+from edge.daemon.stages.parts import NS_PER_MS, Outcome, Shot, Ticket
+from edge.daemon.stages.progress import Progress
+from edge.daemon.state.phase import Severity, Station
+from edge.errors import CameraError
+from edge.queues import Newest
+from edge.wire.station import CameraName
+
+logger = logging.getLogger(__name__)
+
+FAULT_AFTER = 3  # bad frames in a row: one or two happen to every camera
+REOPEN_EVERY_S = 1.0
+_STATES: dict[str, CameraName] = {"camera": "offline", "frozen": "frozen"}  # all else: degraded
+_REMEDIES = {
+    "camera": "check its cable, power and trigger input; it is opened again every second",
+    "frozen": "restart the camera; check what feeds its buffer",
+    "incomplete": "check cable and network; raise the socket buffer, use jumbo frames or a lower rate",
+    "light": "look at the lamp and its strobe, and at what else shines there",
+    "exposure": "set exposure and gain as they were when the sight was learned, or learn it anew: onbelt sight",
+    "defocus": "clean and focus the lens; a window in front of it may be wet or dirty",
+    "absent": "triggers come without a part: look at the light barrier and at trigger.min_pitch_ms",
+    "shifted": "parts lie elsewhere than when the sight was learned: look at guides, trigger and belt speed",
+    "stale": "camera and trigger have lost step: check that each trigger gives exactly one frame, and camera.early_ms",
+}
+
+
+class Capture:
+    """The stage between trigger and engine.
+
+    Args:
+        camera: opened by `open`.
+        tickets: from the intake. shots: towards the engine. answers: for parts without a usable frame.
+        check: questions each frame.
+        station: told of a camera in trouble.
+        clock: this machine's.
+        valid_ms: a part's time; a camera silent for a second more than that is stuck.
+
+    Attributes:
+        openings: how often the camera was opened again: it may be another one, or stand elsewhere.
+    """
+
+    def __init__(
+        self,
+        camera: Camera,
+        tickets: Newest[Ticket],
+        shots: Newest[Shot],
+        answers: Answers,
+        check: FrameCheck,
+        station: Station,
+        clock: Clock,
+        valid_ms: float,
+    ) -> None:
+        self.progress = Progress("camera", valid_ms + 1000.0, clock)
+        self.displaced = 0
+        self.openings = 0
+        self.state: CameraName = "offline"
+        self.state_detail = "not opened yet"
+        self._camera = camera
+        self._tickets = tickets
+        self._shots = shots
+        self._answers = answers
+        self._check = check
+        self._station = station
+        self._clock = clock
+        self._bad_in_row = 0
+        self._reopen_at_ns = 0
+
+    def open(self) -> None:
+        """Open the camera. Raises CameraError."""
+        self._camera.start()
+        self.state, self.state_detail = "online", self._camera.name
+
+    def run(self, stop: threading.Event) -> None:
+        """Take tickets until told to stop."""
+        while not stop.is_set():
+            ticket = self._tickets.get(timeout_s=0.2)
+            if ticket is None:
+                continue
+            self.progress.begin()
+            result = self.step(ticket)
+            self.progress.end()
+            if isinstance(result, Outcome):
+                self._answers.give(result)
+                continue
+            displaced = self._shots.put(result)
+            if displaced is not None:
+                self.displaced += 1
+                self._answers.give(Outcome.of(displaced, "lost", self._clock.monotonic_ns()))
+
+    def step(self, ticket: Ticket) -> Shot | Outcome:
+        """One part: its shot, or the outcome when there is none to judge."""
+        left_ns = ticket.give_up_ns - self._clock.monotonic_ns()
+        if left_ns <= 0:
+            return Outcome(ticket, "late", done_ns=self._clock.monotonic_ns())
+        try:
+            frame = self._camera.grab(ticket.trigger, left_ns / 1e9)
+        except CameraError as exc:
+            self._bad("camera", str(exc))
+            self._reopen()
+            return Outcome(ticket, "camera", done_ns=self._clock.monotonic_ns(), have=exc.have)
+        finding = self._check.look(frame, ticket)
+        if finding is not None:
+            self._bad(finding.reason, finding.text)
+            outcome = Outcome.of(Shot(ticket, frame), finding.reason, self._clock.monotonic_ns())
+            return replace(outcome, have=tuple(name for name, _ in frame.views if name != finding.view))
+        if self._bad_in_row or self.state != "online":
+            self._good()
+        return Shot(ticket, frame)
+
+    def _bad(self, reason: str, text: str) -> None:
+        self._bad_in_row += 1
+        self.state, self.state_detail = _STATES.get(reason, "degraded"), text[:240]
+        logger.debug("camera: %s", text)
+        severity: Severity = "fault" if self._bad_in_row >= FAULT_AFTER else "warning"
+        self._station.raise_("camera", severity, f"camera: {text}", _REMEDIES[reason])
+
+    def _good(self) -> None:
+        # As many good ones as bad ones, up to the number that makes a fault: a flickering camera does not re-arm by luck.
+        self._bad_in_row = min(self._bad_in_row, FAULT_AFTER) - 1
+        if self._bad_in_row <= 0:
+            self._bad_in_row = 0
+            self.state, self.state_detail = "online", self._camera.name
+            self._station.clear("camera")
+
+    def _reopen(self) -> None:
+        now_ns = self._clock.monotonic_ns()
+        if self._bad_in_row < FAULT_AFTER or now_ns < self._reopen_at_ns:
+            return
+        self._reopen_at_ns = now_ns + round(REOPEN_EVERY_S * 1000 * NS_PER_MS)
+        try:
+            self._camera.close()
+            self._camera.start()
+            self.openings += 1
+        except CameraError as exc:
+            logger.debug("camera: cannot be opened again: %s", exc)

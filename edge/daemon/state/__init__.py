@@ -1,0 +1,1 @@
+"""How the station stands: its phase, and what is watched so that its verdicts may count."""

@@ -1,0 +1,1 @@
+"""What the station says over MQTT, and what it is told."""

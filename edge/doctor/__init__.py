@@ -1,0 +1,1 @@
+"""`onbelt doctor`: what this box has and lacks, each with its remedy."""
