@@ -110,7 +110,7 @@ def _same(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> bool:
 
 def _row_same(a: NDArray[np.uint8], b: NDArray[np.uint8], row: int) -> bool:
     """One row, to the bit: what tells most frames apart at once."""
-    return a[row].tobytes() == b[row].tobytes()
+    return bool(a[row].tobytes() == b[row].tobytes())
 
 
 def _old_rows(new: NDArray[np.uint8], old: NDArray[np.uint8]) -> float:
