@@ -33,7 +33,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the line and the configuration are test code
 
 from benchmarks.page import made_by  # noqa: E402
-
 from edge.broker.launch import BrokerKind, BrokerProcess, find_mosquitto  # noqa: E402
 from edge.bundle.reader import Bundle, open_bundle  # noqa: E402
 from edge.bundle.signing import default_trust  # noqa: E402
