@@ -21,6 +21,7 @@
 #   make gate-safety  the daemon killed and frozen 100 times each under a running line (20 minutes); writes docs/gate_safety.md
 #   make long-line  eight hours of a line in half an hour: memory, files and threads stay flat; writes docs/long_line.md
 #   make test-arm64  tests of `edge` in an arm64 system under emulation (root; an hour the first time); writes docs/arm64.md
+#   make overhead the daemon's own time per part at 30/s, stage by stage (mosquitto; 3 minutes, a quiet machine); writes docs/overhead.md
 #   make sight    what onbelt sight sees and what it refuses, on the belt's three products (5 minutes); writes docs/sight.md
 #   make gige     GigE Vision frames over loopback, counted and judged (Aravis; two minutes); writes docs/gige.md
 #   make training-speed  a training step beside the one anomalib takes, in one run; writes docs/training-speed.md
@@ -38,7 +39,7 @@ SETS ?= products/scenes/tray
 
 .PHONY: demo test check bench products update-kills update-power-cuts update-switch update-bad-models update-mqtt \
 	fleet limits powercuts gatecheck systemd gige lgfdr training-speed whatif dfsc-gap fuzz soak gate-safety long-line \
-	test-arm64 sight clean
+	test-arm64 sight overhead clean
 
 demo: $(VENV)/.demo
 	$(BIN)/onbelt demo --seconds $(SECONDS_DEMO)
@@ -86,6 +87,10 @@ gatecheck: $(VENV)/.train
 systemd: $(VENV)/.train
 	tests/setup_system.sh
 	$(BIN)/python benchmarks/systemd_box.py --report docs/systemd.md
+
+overhead: $(VENV)/.train
+	tests/setup_system.sh
+	$(BIN)/python benchmarks/overhead.py --report docs/overhead.md
 
 sight: $(VENV)/.train
 	[ -e build/sight/scenes.json ] || $(BIN)/onbelt scenes build/sight --train 200 --validation 300 --test 100

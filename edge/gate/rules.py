@@ -209,7 +209,8 @@ class Gate:
         if first and verdict.verdict != "invalid":
             self._commissioning.measured((now_ns - slot.trigger_ns) / NS_PER_MS, verdict.clk.unc_us)
         if verdict.verdict != "pass":
-            slot.forbid(verdict.id, verdict.ctx.check if verdict.verdict == "uncertain" else "")
+            proven = verdict.verdict == "uncertain" and self._station.token_lives(verdict.ctx.check, now_ns)
+            slot.forbid(verdict.id, verdict.ctx.check if proven else "")
         elif not slot.permit:
             slot.permit, slot.token = verdict.id, verdict.ctx.check
         if first:

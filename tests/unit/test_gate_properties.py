@@ -6,14 +6,14 @@ mutation of the rules at the end must be caught by it: an invariant that no muta
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from edge.gate.actions import Action, Close, Open, SendAck
+from edge.gate.actions import Action, Close, Open, Reinspect, SendAck
 from edge.gate.arming import ClockWatch, Station
 from edge.gate.register import Slot
 from edge.gate.rules import Gate
@@ -134,8 +134,8 @@ class Log:
             and (v.at["verdict"] != "pass" or self.token_alive(v.at["token"], v.ms, i))
         )
 
-    def objection(self, count: int, now: int) -> str:
-        """Why this part must not be opened now; empty when it may."""
+    def objection(self, count: int, now: int, wanted: str = "pass") -> str:
+        """Why this part must not be opened now, or sent to re-inspection (`wanted`); empty when it may."""
         end = len(self.events) - 1
         found = [(i, e) for i, e in enumerate(self.events) if e.what == "trigger" and e.at["count"] == count]
         if not found:
@@ -145,11 +145,13 @@ class Log:
             return "not at its deadline"
         verdicts = [(i, e) for i, e in enumerate(self.events) if i > first and e.what == "verdict" and e.at["trig"] == count]
         worth = [(i, e) for i, e in verdicts if self.accepted(e, i, trigger)]
-        if any(e.at["verdict"] != "pass" for _, e in worth):
+        if any(e.at["verdict"] not in {"pass", wanted} for _, e in worth):
             return "vetoed"
         birth = self.birth(end)
         assert birth is not None
         for i, e in worth:
+            if e.at["verdict"] != wanted:
+                continue
             same_speaker = not any(x.what == "speaker-change" for x in self.events[i:])
             if same_speaker and self.token_alive(e.at["token"], now, end):
                 break
@@ -163,13 +165,13 @@ class Log:
 class GateMachine(RuleBasedStateMachine):
     """Drives a gate with everything the world may do, in any order."""
 
+    on_uncertain: Literal["reject", "reinspect"] = "reject"
+
     def __init__(self) -> None:
         super().__init__()
-        self.gate = Gate(
-            GateSettings(
-                station=STATION, gate=GATE, gate_ms=400, lead_ms=20, margin_ms=20, commissioning_parts=2, sealed=True, max_slots=8
-            )
-        )
+        times: dict[str, Any] = {"gate_ms": 400.0, "lead_ms": 20.0, "margin_ms": 20.0}
+        usual: dict[str, Any] = {"commissioning_parts": 2, "sealed": True, "max_slots": 8, "on_uncertain": self.on_uncertain}
+        self.gate = Gate(GateSettings(station=STATION, gate=GATE, **times, **usual))
         self.log = Log()
         self.ms = 0
         self.offset_ms = 0
@@ -418,7 +420,60 @@ class GateMachine(RuleBasedStateMachine):
         self.pass_time(600)
         overflow = self.gate.counts["overflow"]
         assert len(self.acked) == len(set(self.acked)) == self.count - overflow
-        assert sorted(self.acked) == sorted([*self.opened, *self.closed])
+        assert sorted(self.acked) == self.everything_decided()
+
+    def everything_decided(self) -> list[int]:
+        return sorted([*self.opened, *self.closed])
+
+
+class DoubtingMachine(GateMachine):
+    """The same world before a gate with an output for re-inspection."""
+
+    on_uncertain = "reinspect"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.doubted: set[int] = set()
+
+    def check(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Reinspect):
+                objection = self.log.objection(action.count, self.ms, "uncertain")
+                self.broken = bool(objection)
+                assert not objection, f"opened part {action.count} to re-inspection at {self.ms} ms: {objection}"
+                assert action.count not in self.opened | self.doubted
+                self.doubted.add(action.count)
+            elif isinstance(action, SendAck):
+                decided = {"pass": self.opened, "reinspect": self.doubted}.get(action.ack.decision, set())
+                self.acked.append(action.ack.trig)
+                assert action.ack.fired == (action.ack.trig in decided) == (action.ack.decision in {"pass", "reinspect"})
+            else:
+                super().check([action])
+
+    @rule(
+        others=st.lists(st.sampled_from(["pass", "uncertain", "reject", "invalid"]), max_size=2),
+        fit=st.booleans(),
+        then=st.sampled_from(["", "", "check-dies", "frozen"]),
+    )
+    def doubtful_part_is_judged(self, others: list[str], fit: bool, then: str = "") -> None:
+        if fit:
+            self.make_fit()
+        self.send_trigger()
+        self.pass_time(60)
+        for verdict in ["uncertain", *others]:
+            self.send_verdict(self.count, verdict)
+        if then == "check-dies":
+            self.send_birth(self.boot, self.model, self.token, 100)
+            self.send_birth(self.boot, self.model, f"{self.token}-next", 60_000)
+        elif then == "frozen":
+            self.ms += 320
+            self.n += 1
+            self.send_beat(self.boot, self.n, armed=True, left=5000)
+            self.tick()
+        self.pass_time(300)
+
+    def everything_decided(self) -> list[int]:
+        return sorted([*self.opened, *self.doubted, *self.closed])
 
 
 QUICK = settings(
@@ -432,6 +487,17 @@ QUICK = settings(
 
 def test_the_gate_never_opens_without_a_valid_pass_in_time_of_the_current_boot_for_that_part():
     run_state_machine_as_test(GateMachine, settings=QUICK)
+
+
+def test_nothing_goes_to_reinspection_that_a_pass_would_not_let_through():
+    run_state_machine_as_test(DoubtingMachine, settings=QUICK)
+
+
+def test_the_machine_really_sends_parts_to_reinspection():
+    machine = DoubtingMachine()
+    machine.arm()
+    machine.doubtful_part_is_judged(others=["pass"], fit=False)
+    assert (machine.doubted, machine.opened) == ({3}, set())
 
 
 def test_the_machine_really_opens_gates():
@@ -470,6 +536,36 @@ MUTANTS: dict[str, tuple[type, str, Callable[..., Any]]] = {
     "a part without a verdict passes": (Gate, "_may_open", lambda _self, slot, _now: not slot.veto),
     "a disarmed gate opens": (Gate, "armed", property(lambda _self: True)),  # type: ignore[dict-item]
 }
+
+
+def _always_in_doubt(self: Slot, verdict_id: str, doubt: str = "") -> None:
+    self.veto, self.doubt = self.veto or verdict_id, self.doubt or doubt
+
+
+DOUBTFUL: dict[str, tuple[type, str, Callable[..., Any]]] = {
+    "a reject leaves doubt": (Slot, "forbid", _always_in_doubt),
+    "doubt survives a new birth": (Slot, "withdraw", lambda *_: None),
+    "doubt needs no living self-check": (
+        Gate,
+        "_may_reinspect",
+        lambda self, slot, now: bool(slot.doubt) and self._can_act(slot, now),
+    ),
+    "it goes there late": (
+        Gate,
+        "_may_reinspect",
+        lambda self, slot, now: self._station.token_lives(slot.doubt, now),
+    ),
+    "a disarmed gate sends there": (Gate, "armed", property(lambda _self: True)),  # type: ignore[dict-item]
+}
+
+
+@pytest.mark.parametrize("name", DOUBTFUL)
+def test_a_broken_rule_of_reinspection_is_caught(name, monkeypatch):
+    owner, attribute, broken = DOUBTFUL[name]
+    monkeypatch.setattr(owner, attribute, broken)
+    search = settings(QUICK, max_examples=400, phases=[Phase.generate], report_multiple_bugs=False)
+    with pytest.raises(AssertionError, match="opened part"):
+        run_state_machine_as_test(DoubtingMachine, settings=search)
 
 
 @pytest.mark.parametrize("name", MUTANTS)
