@@ -21,8 +21,8 @@ class LgfdrKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
         gate: One of `GATES`; without both towers nothing is fused.
         maps: What map_st shows where there are both towers: "fused" the error of the fused reconstruction (the paper's score),
             "towers" that of the local tower. map_ae always shows the error of the global tower.
-        pooled_head: Whether the pooled features' distance (PUAD's head, as in the other detectors) counts in the score: off, since
-            it lowered the tray's AUROC from .987 to .979 (logical) and from .920 to .896 (structural).
+        pooled_head: Whether the pooled features' distance (PUAD's head, as in the other detectors) counts in the score: off,
+            since it lowered the tray's AUROC from .987 to .979 (logical) and from .920 to .896 (structural).
         local_width: Channels of the local tower's bottleneck.
         local_depth: 3 x 3 convolutions in it.
         token_width: Channels of a token of the global tower.
