@@ -67,7 +67,8 @@ class Cell:
 
     Args:
         folder: for configurations, journal and logs. kind: of broker.
-        rate_hz: parts a second. gate_ms: from camera to rejector. missed_beats: that disarm. journal_mb: its size.
+        rate_hz: parts a second. gate_ms: from camera to rejector. missed_beats: that disarm.
+        journal_mb: its size. evidence_mb: that of the pictures beside it.
 
     Attributes:
         station_wire: TCP between daemon and broker. gate_wire: between gate and broker.
@@ -84,6 +85,7 @@ class Cell:
         margin_ms: float = MARGIN_MS,
         missed_beats: int = 3,
         journal_mb: float = 4.0,
+        evidence_mb: float = 1024.0,
     ) -> None:
         valid_ms = gate_ms - LEAD_MS - margin_ms
         self.folder = folder
@@ -113,7 +115,7 @@ class Cell:
             f'[trigger]\nkind = "udp"\nlisten = "127.0.0.1:{station_address[1]}"\n'
             f"[mqtt]\nport = {self.station_wire.port}\nkeepalive_s = 2\n"
             f'[seal]\nenabled = true\nmac_key = "{key}"\n[page]\nenabled = false\n'
-            f'[journal]\npath = "{self.journal}"\nmax_mb = {journal_mb}\n'
+            f'[journal]\npath = "{self.journal}"\nmax_mb = {journal_mb}\n[evidence]\nmax_mb = {evidence_mb}\n'
         )
         gate = folder / "gate.toml"
         gate.write_text(
