@@ -49,10 +49,11 @@ if [ ! -e "$ROOT_DIR/opt/site/.complete" ]; then
   touch "$ROOT_DIR/opt/site/.complete"
 fi
 
-mkdir -p "$ROOT_DIR"/{proc,sys,dev,tmp,root,src}
-for place in proc sys dev; do mountpoint -q "$ROOT_DIR/$place" || mount --rbind --make-rslave "/$place" "$ROOT_DIR/$place"; done
+# No /sys: ONNX Runtime would read this machine's processors there, take them for arm64's and die.
+mkdir -p "$ROOT_DIR"/{proc,dev,tmp,root,src}
+for place in proc dev; do mountpoint -q "$ROOT_DIR/$place" || mount --rbind --make-rslave "/$place" "$ROOT_DIR/$place"; done
 mountpoint -q "$ROOT_DIR/src" || mount --bind -o ro . "$ROOT_DIR/src"
-trap 'for place in src dev sys proc; do umount -l "$ROOT_DIR/$place" 2>/dev/null || true; done' EXIT
+trap 'for place in src dev proc; do umount -l "$ROOT_DIR/$place" 2>/dev/null || true; done' EXIT
 inside() {
   chroot "$ROOT_DIR" /usr/bin/env -i PATH=/usr/bin:/bin HOME=/root LANG=C.UTF-8 PYTHONPATH=/opt/site:/src PYTHONDONTWRITEBYTECODE=1 \
     OMP_NUM_THREADS=1 ONBELT_EMULATED=1 /bin/bash -c "cd /src && $*"
