@@ -9,8 +9,9 @@
 # The program itself is installed by pip into /opt/onbelt (docs/guides/commission.md). Nothing is started or enabled:
 # a station is started when it is configured. Running it again repairs what is missing and changes no configuration.
 #
-# Secrets: put mqtt.password, verdict.key and journal.key, where you have them, into /etc/onbelt/credentials (mode 0600) and run it again. A
-# LoadCredential= for a file that is not there would keep the service from starting, so only those that are there are named.
+# Secrets: put mqtt.password, verdict.key, journal.key and camera.password, where you have them, into /etc/onbelt/credentials (mode
+# 0600) and run it again. A LoadCredential= for a file that is not there would keep the service from starting, so only those that are
+# there are named.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -66,7 +67,7 @@ units() {
   for unit in "$here"/*.service; do basename "$unit"; done
 }
 
-secrets="mqtt.password verdict.key journal.key"
+secrets="mqtt.password verdict.key journal.key camera.password"
 
 name_secrets() { # a drop-in per unit
   local unit secret folder
@@ -75,7 +76,9 @@ name_secrets() { # a drop-in per unit
     rm -f -- "$folder/credentials.conf"
     for secret in $secrets; do
       [ -e "$root/etc/onbelt/credentials/$secret" ] || continue
-      [ "$secret" != journal.key ] || [ "$unit" = onbelt.service ] || continue # only the daemon signs the journal
+      case $secret in # only the daemon signs the journal, and only it has a camera
+        journal.key | camera.password) [ "$unit" = onbelt.service ] || continue ;;
+      esac
       mkdir -p "$folder"
       [ -e "$folder/credentials.conf" ] || echo "[Service]" >"$folder/credentials.conf"
       echo "LoadCredential=$secret:/etc/onbelt/credentials/$secret" >>"$folder/credentials.conf"
@@ -111,7 +114,7 @@ install_all() {
     fi
   fi
   [ -x "$root/opt/onbelt/bin/onbelt" ] ||
-    echo "install.sh: the program is not there yet: python3 -m venv /opt/onbelt && /opt/onbelt/bin/pip install onbelt" >&2
+    echo "install.sh: the program is not there yet: python3 -m venv /opt/onbelt && /opt/onbelt/bin/pip install ${here%/systemd}" >&2
   [ -e "$root/etc/onbelt/station.toml" ] ||
     echo "next: write /etc/onbelt/station.toml, then onbelt run --config /etc/onbelt/station.toml --check" >&2
 }

@@ -118,7 +118,8 @@ def default_trust() -> TrustStore:
         Path.home() / ".config" / "onbelt" / "trusted",
         Path("/etc/onbelt/trusted"),
     )
-    store = TrustStore.from_folders(folder for folder in folders if folder.is_dir())
+    # os.path says False of a folder that may not be entered, such as root's home; Path.is_dir raises.
+    store = TrustStore.from_folders(folder for folder in folders if os.path.isdir(folder))  # noqa: PTH112
     return replace(store, sources=tuple(map(str, folders)))  # a missing folder is named too: it is where a key would go
 
 

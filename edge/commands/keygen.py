@@ -1,10 +1,12 @@
-"""Make a key that signs bundles.
+"""Make a key pair: one that signs bundles or limits, of an operator, of a publisher, or of a journal's anchors.
 
 onbelt keygen signing.key
 onbelt export RUN DATA --out bottle.onbelt --key signing.key
 
-Writes the private key to OUT (readable by its owner only) and the public one to OUT.pub. Copy OUT.pub to /etc/onbelt/trusted on
-every box that shall trust models signed with it; keep OUT off the boxes. Existing files are never overwritten.
+Writes the private key to OUT (readable by its owner only) and the public one to OUT.pub. What the key may do is decided by where
+OUT.pub goes: into /etc/onbelt/trusted on every box that shall trust models signed with it, /etc/onbelt/trusted/limits for limits
+alone, /etc/onbelt/operators for desired states; a publisher's goes to onbelt repo add-key. One key for one of these. Keep OUT off
+the boxes, except the one that signs a journal's anchors. Existing files are never overwritten.
 """
 
 import argparse
@@ -28,6 +30,6 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({"key": identity, "private": str(args.out), "public": str(public)}))
     else:
         print(f"key     {identity}")
-        print(f"private {args.out} (mode 600: keep it where models are made, on no box)")
-        print(f"public  {public} (copy it to /etc/onbelt/trusted on each box)")
+        print(f"private {args.out} (mode 600: keep it to yourself)")
+        print(f"public  {public} (for models: copy it to /etc/onbelt/trusted on each box; onbelt keygen -h has the others)")
     return 0

@@ -13,14 +13,17 @@ import argparse
 import json
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edge.commands._broker import add_broker_arguments, broker_of
+from edge.commands._broker import add_broker_arguments, broker_of, station_topic
 
 DAY_S = 86_400
 ANSWER_S = 15.0
+CONNECT_S = 10.0
+REPORT_S = 2.0
 OFF_S = 60.0
 
 
@@ -48,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     desire.add_argument("--site", required=True, metavar="SITE", help="site of the boxes it is for")
     desire.add_argument("--product", required=True, metavar="NAME", help="product of the boxes it is for")
     what = desire.add_mutually_exclusive_group()
-    what.add_argument("--channel", default="", metavar="NAME", help="follow this channel")
-    what.add_argument("--pin", type=int, default=0, metavar="VERSION", help="stay with this version")
+    what.add_argument("--channel", default="stable", metavar="NAME", help="follow this channel (default: %(default)s)")
+    what.add_argument("--pin", type=int, metavar="VERSION", help="stay with this version")
     what.add_argument("--pause", action="store_true", help="stay with what runs")
     desire.add_argument(
         "--window",
@@ -69,11 +72,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     set_time.add_argument(
         "--key", type=Path, required=True, metavar="FILE", help="the operator's private key, made with onbelt keygen"
     )
-    set_time.add_argument("--station", required=True, metavar="TOPIC", help="topic of the station")
+    set_time.add_argument("--station", type=station_topic, required=True, metavar="TOPIC", help="topic of the station")
     set_time.add_argument("--issuer", default="operator", metavar="NAME", help="who says so, for logs (default: %(default)s)")
     add_broker_arguments(set_time)
-    desire.add_argument("--mqtt", default="", metavar="HOST:PORT", help="broker to publish it to; without: print it")
-    desire.add_argument("--station", default="", metavar="TOPIC", help="topic of the station, onbelt/v1/SITE/AREA/LINE/STATION")
+    add_broker_arguments(desire, without="the signed message is printed")
+    desire.add_argument(
+        "--station",
+        type=station_topic,
+        metavar="TOPIC",
+        help="topic of the one station it is for, onbelt/v1/SITE/AREA/LINE/STATION (default: every box of site and product)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -93,11 +101,14 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _install(args: argparse.Namespace) -> int:
+    from edge.system.owner import as_owner_of
     from edge.update.config import load_update_config
     from edge.update.service import UpdateService
 
-    service = UpdateService(*load_update_config(args.config))
-    model = service.install(args.bundle)
+    config, station = load_update_config(args.config)
+    with as_owner_of(Path(config.folder)):
+        service = UpdateService(config, station)
+        model = service.install(args.bundle)
     done = {"installed": model.version, "sha256": model.sha256, "model": model.ref, "link": str(service.store.current)}
     print(json.dumps(done) if args.json else "\n".join(f"{key}: {value}" for key, value in done.items()))
     return 0
@@ -127,10 +138,11 @@ def _desire(args: argparse.Namespace) -> int:
     from edge.clock import SystemClock
     from edge.errors import BrokerError, ConfigError
     from edge.mqtt.connection import Connection
-    from edge.mqtt.settings import Broker
     from edge.wire import topics
     from edge.wire.update import DESIRED_SCHEMA, Desired, sign_desired
 
+    if args.pin is not None and args.pin < 1:
+        raise ConfigError(f"--pin: expected a version, 1 or more, got {args.pin}")
     now_us = SystemClock().utc_us()
     desired = Desired(
         DESIRED_SCHEMA,
@@ -138,33 +150,42 @@ def _desire(args: argparse.Namespace) -> int:
         args.product,
         args.serial or now_us // 1000,
         "pin" if args.pin else "pause" if args.pause else "follow",
-        args.channel or "stable",
-        args.pin,
+        args.channel,
+        args.pin or 0,
         args.window,
         now_us + round(args.days * DAY_S * 1e6),
         args.issuer,
         "0" * 64,
+        args.station or "",
     )
     payload = sign_desired(desired, load_private(args.key))
     if not args.mqtt:
         sys.stdout.write(payload.decode() + "\n")
         return 0
-    host, _, port = args.mqtt.rpartition(":")
-    if not host or not port.isdigit() or not args.station:
-        raise ConfigError(
-            "--mqtt HOST:PORT and --station TOPIC: expected both, such as broker:1883 and onbelt/v1/plant1/hall2/line3/st2"
-        )
-    connection = Connection(Broker(host, int(port)), f"onbelt-desire-{now_us}", quiet=True)
+    if not args.station:
+        raise ConfigError("--station: expected the topic of the station beside --mqtt, such as onbelt/v1/plant1/hall2/line3/st2")
+    heard = threading.Event()
+    connection = Connection(
+        broker_of(args),
+        f"onbelt-desire-{now_us}",
+        subscriptions=[(f"{args.station}/{topics.UPDATE_REPORTED.suffix}", 1)],
+        on_message=lambda _message: heard.set(),
+        quiet=True,
+    )
     connection.keep(f"{args.station}/{topics.UPDATE_DESIRED.suffix}", payload)
     connection.start()
-    end = time.monotonic() + 10.0
+    end = time.monotonic() + CONNECT_S
     while not connection.connected and time.monotonic() < end:
         time.sleep(0.05)
     connected, why = connection.connected, connection.why
+    reported = connected and heard.wait(REPORT_S)  # reports are retained: one lies there unless no updater ever spoke
     connection.close(2.0)
     if not connected:
         raise BrokerError(f"{args.mqtt}: {why}; is the broker running there?")
     print(f"published to {args.station}/{topics.UPDATE_DESIRED.suffix}, serial {desired.serial}")
+    if not reported:
+        where = f"{args.station}/{topics.UPDATE_REPORTED.suffix}"
+        print(f"nothing is reported at {where}: does an updater run there, and is this its topic?", file=sys.stderr)
     return 0
 
 

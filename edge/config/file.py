@@ -1,15 +1,15 @@
 """Read station.toml and print what is in force: unknown keys are refused with the nearest known name, wrong values by path."""
 
-import difflib
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import msgspec
 
 from edge.config.station import StationConfig
+from edge.config.unknown import is_section, unknown_keys
 from edge.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -69,9 +69,21 @@ def load_config(path: Path) -> StationConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise ConfigError(f"{path}: no TOML: {exc}") from exc
     try:
-        return parse_config(data, path.parent)
+        config = parse_config(data, path.parent)
+        require_camera(data)
     except ConfigError as exc:
         raise ConfigError(f"{path}: {exc}") from exc
+    return config
+
+
+def require_camera(data: dict[str, Any]) -> None:
+    """A file must say which camera it means: a simulated one by default would pass real parts it has never seen.
+
+    Raises:
+        ConfigError: camera.kind is not in the file.
+    """
+    if _lookup(data, "camera.kind") is None:
+        raise ConfigError(f"camera.kind: this key must be given ({_doc('camera.kind')})")
 
 
 def parse_config(data: dict[str, Any], folder: Path) -> StationConfig:
@@ -80,7 +92,7 @@ def parse_config(data: dict[str, Any], folder: Path) -> StationConfig:
     Raises:
         ConfigError: as `load_config`, without the file's name.
     """
-    unknown = list(_unknown(data, StationConfig, ""))
+    unknown = unknown_keys(data, StationConfig)
     if unknown:
         raise ConfigError("; ".join(unknown))
     try:
@@ -96,7 +108,7 @@ def keys(struct: type[msgspec.Struct] = StationConfig, prefix: str = "") -> Iter
     hints = get_type_hints(struct, include_extras=True)
     for field in msgspec.structs.fields(struct):
         path = f"{prefix}{field.encode_name}"
-        if _is_section(field.type):
+        if is_section(field.type):
             yield from keys(field.type, f"{path}.")
             continue
         docs = [
@@ -110,7 +122,7 @@ def sections(struct: type[msgspec.Struct] = StationConfig, prefix: str = "") -> 
     """First line of each section's description, by dotted name."""
     found: dict[str, str] = {}
     for field in msgspec.structs.fields(struct):
-        if _is_section(field.type):
+        if is_section(field.type):
             path = f"{prefix}{field.encode_name}"
             found[path] = (field.type.__doc__ or "").strip().splitlines()[0]
             found |= sections(field.type, f"{path}.")
@@ -142,38 +154,6 @@ def read_given(path: Path) -> dict[str, Any]:
     """The parsed file as it stands, for `render`; it has been loaded before."""
     given: dict[str, Any] = tomllib.loads(path.read_text())
     return given
-
-
-def _is_section(kind: Any) -> TypeGuard[type[msgspec.Struct]]:
-    # Python 3.10 calls list[str] a type as well.
-    return get_origin(kind) is None and isinstance(kind, type) and issubclass(kind, msgspec.Struct)
-
-
-def _unknown(data: dict[str, Any], struct: type[msgspec.Struct], prefix: str) -> Iterator[str]:
-    fields = {field.encode_name: field.type for field in msgspec.structs.fields(struct)}
-    for name, value in data.items():
-        path = f"{prefix}{name}"
-        if name not in fields:
-            yield f"unknown key {path}{_nearest(path, fields)}"
-            continue
-        kind = fields[name]
-        if _is_section(kind):
-            if isinstance(value, dict):
-                yield from _unknown(value, kind, f"{path}.")
-            else:
-                yield f"{path}: expected a section [{path}], got {value!r}"
-
-
-def _nearest(path: str, fields: dict[str, Any]) -> str:
-    head, _, name = path.rpartition(".")
-    close = difflib.get_close_matches(name, list(fields), 1, 0.6)
-    if close:
-        return f": did you mean {head + '.' if head else ''}{close[0]}?"
-    # A key in the wrong section, or outside all of them.
-    elsewhere = [key.path for key in keys() if key.path.rpartition(".")[2] == name]
-    if elsewhere:
-        return f": did you mean {' or '.join(elsewhere)}?"
-    return f": expected one of {', '.join(fields)}"
 
 
 def _absolute(data: dict[str, Any], folder: Path) -> dict[str, Any]:

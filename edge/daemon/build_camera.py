@@ -14,7 +14,9 @@ from edge.camera.several import SeveralCameras
 from edge.camera.sight import Sight, read_sight
 from edge.camera.view import ViewedCamera
 from edge.config import inputs
+from edge.config.file import require_camera
 from edge.config.inputs import CAMERA_CREDENTIAL, check_camera
+from edge.config.unknown import unknown_keys
 from edge.daemon.stages.parts import NS_PER_MS
 from edge.errors import ConfigError
 from edge.mqtt.settings import read_secret
@@ -25,6 +27,7 @@ else:
     import tomli as tomllib
 
 MAX_VIEW_BYTES = 16 * 1024
+SIMULATED = frozenset({"belt", "folder", "video"})  # no real part stands before them
 COMPRESSED = frozenset({"rtsp", "video"})  # their decoders repeat rows that have not changed
 
 
@@ -45,6 +48,11 @@ def names_of(camera: inputs.Camera) -> tuple[str, ...]:
     if len(set(names)) != len(names):
         raise ConfigError(f"camera.views: expected a camera.id of its own in each file, got {', '.join(names)}")
     return names
+
+
+def is_simulated(camera: inputs.Camera) -> bool:
+    """Whether its pictures, or those of one of its views, are drawn or come from files. Raises ConfigError."""
+    return bool(({view.kind for view in views_of(camera)} or {camera.kind}) & SIMULATED)
 
 
 def sights_of(camera: inputs.Camera) -> dict[str, Sight]:
@@ -80,7 +88,11 @@ def _view(path: Path) -> inputs.Camera:
 def _parse_view(content: bytes) -> inputs.Camera:
     if len(content) > MAX_VIEW_BYTES:
         raise ConfigError(f"expected at most {MAX_VIEW_BYTES} bytes, it is larger; this is no camera's file")
-    camera = msgspec.convert(tomllib.loads(content.decode()), _ViewFile).camera
+    data = tomllib.loads(content.decode())
+    if unknown := unknown_keys(data, _ViewFile):
+        raise ConfigError("; ".join(unknown))
+    camera = msgspec.convert(data, _ViewFile).camera
+    require_camera(data)
     if camera.kind == "several":
         raise ConfigError("camera.kind: expected one camera here, got several")
     check_camera(camera)

@@ -18,6 +18,7 @@ from edge.camera.base import Camera
 from edge.clock import Clock, SystemClock
 from edge.config.station import StationConfig
 from edge.daemon import build
+from edge.daemon.build_camera import is_simulated
 from edge.daemon.extras import extra_stages
 from edge.daemon.modelwatch import ModelWatch
 from edge.daemon.pulse import Pulse
@@ -293,6 +294,8 @@ class Daemon:
             self.camera.name,
             self._links.broker,
         )
+        if is_simulated(self.config.camera):
+            logger.warning("the camera is simulated (camera.kind = %s): no real part is seen", self.config.camera.kind)
 
     def _record_limit(self, bundle: Bundle) -> None:
         """Whoever asks later which limit judged, and who approved it, finds it written; without that the station does not arm."""

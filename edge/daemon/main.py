@@ -9,7 +9,7 @@ from types import FrameType
 from edge import journald
 from edge.clock import SystemClock
 from edge.config.file import load_config, read_given, render
-from edge.daemon import build
+from edge.daemon import build, build_camera
 from edge.daemon.daemon import Daemon
 from edge.daemon.stages.selfcheck import SelfCheck, describe
 from edge.errors import BrokerError, BundleError, OnbeltError
@@ -17,6 +17,7 @@ from edge.installation import verify_installation
 from edge.journal.store import Journal
 from edge.mqtt.probe import probe
 from edge.system.notify import Notifier
+from edge.system.owner import as_owner_of
 
 logger = logging.getLogger(__name__)
 
@@ -99,13 +100,15 @@ def check_config(path: Path) -> list[str]:
         lines.append(f"golden frames  ok: {len(bundle.golden)} of {len(bundle.golden)}")
     with build.make_camera(config) as camera:
         camera.start()
-        lines.append(f"camera         ok: {camera.name}")
+        simulated = build_camera.is_simulated(config.camera)
+        lines.append(f"camera         {'SIMULATED, sees no real part' if simulated else 'ok'}: {camera.name}")
     source, _ = build.make_trigger(config, SystemClock(), build.make_camera(config))
     build.make_check(config)
     source.open()
     source.close()
     lines.append(f"trigger        ok: {source.name}")
-    with Journal(Path(config.journal.path), config.station.station, round(config.journal.max_mb * 2**20)) as journal:
+    path = Path(config.journal.path)
+    with as_owner_of(path.parent), Journal(path, config.station.station, round(config.journal.max_mb * 2**20)) as journal:
         lines.append(f"journal        ok: {journal.path}, {journal.rows} verdicts")
     try:
         protocol = probe(config.broker(), f"onbelt-check-{config.station.station}")

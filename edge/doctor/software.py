@@ -14,7 +14,7 @@ from edge.bundle.signing import default_trust
 from edge.doctor.finding import Finding
 from edge.installation import verify_installation
 
-_NEEDED = ("numpy", "msgspec", "paho-mqtt", "pillow", "cryptography")
+_NEEDED = ("numpy", "msgspec", "paho-mqtt", "pillow", "cryptography", "tuf")
 _ENGINES = ("openvino", "onnxruntime")
 
 

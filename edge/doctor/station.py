@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from edge.config.station import StationConfig
 from edge.daemon import build
+from edge.daemon.build_camera import is_simulated
 from edge.doctor.finding import Finding
 from edge.errors import OnbeltError
 from edge.mqtt.probe import probe
@@ -99,6 +100,10 @@ def camera(config: StationConfig) -> Iterator[Finding]:
     try:
         with build.make_camera(config) as camera:
             camera.start()
-            yield Finding("camera", "ok", camera.name)
+            if is_simulated(config.camera):
+                text = f"{camera.name}: simulated, it sees no real part"
+                yield Finding("camera", "warn", text, "name the real one in camera.kind before parts are judged")
+            else:
+                yield Finding("camera", "ok", camera.name)
     except OnbeltError as exc:
         yield Finding("camera", "fail", str(exc))

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from edge.config.unknown import unknown_keys
 from edge.errors import ConfigError
 from edge.gate.encoder_table import EncoderTable
 from edge.gate.pins import PinSettings
@@ -240,9 +241,14 @@ def load_config(path: Path) -> GateConfig:
     except OSError as exc:
         raise ConfigError(f"{path}: cannot be read ({exc.strerror}); copy docs/examples/gate.toml and fill it in") from exc
     try:
-        config = msgspec.toml.decode(text, type=GateConfig)
+        data = msgspec.toml.decode(text)
+        if unknown := unknown_keys(data, GateConfig):
+            raise ConfigError(f"{path}: {'; '.join(unknown)}")
+        config = msgspec.convert(data, GateConfig)
+    except msgspec.ValidationError as exc:
+        raise ConfigError(f"{path}: {exc}; docs/examples/gate.toml has every key") from exc
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{path}: {exc}; docs/gate.md lists every key") from exc
+        raise ConfigError(f"{path}: no TOML: {exc}") from exc
     try:
         config.check()
     except ConfigError as exc:

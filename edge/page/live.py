@@ -143,7 +143,7 @@ class LiveView:
         """Replace what is said of the station: model in force, armed or not and why, and so on.
 
         Keys the page knows, all optional: station, line, state (OPC 40100-1 name), armed (bool), reasons (list of str), boot,
-        camera, broker, gate_deadline_ms, demo (bool), model {name, version, model, precision, engine, check, limit {raw,
+        camera, broker, gate_deadline_ms, simulated (bool), model {name, version, model, precision, engine, check, limit {raw,
         false_reject, confidence, kind, n}}.
 
         Raises:

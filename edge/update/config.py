@@ -9,6 +9,7 @@ import msgspec
 
 from edge.config.file import load_config
 from edge.config.station import StationConfig
+from edge.config.unknown import unknown_keys
 from edge.errors import ConfigError
 from edge.wire.codec import Name
 from edge.wire.update import Clock24
@@ -67,6 +68,8 @@ def load_update_config(path: Path) -> tuple[UpdateConfig, StationConfig]:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
         data: dict[str, Any] = tomllib.loads(content[:MAX_FILE_BYTES].decode())
+        if unknown := unknown_keys(data, UpdateConfig):
+            raise ConfigError(f"{path}: {'; '.join(unknown)}")
         config = msgspec.convert(data, UpdateConfig)
     except OSError as exc:
         raise ConfigError(f"{path}: cannot be read ({exc.strerror}); copy docs/examples/update.toml and fill it in") from exc

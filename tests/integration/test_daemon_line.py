@@ -353,8 +353,9 @@ def test_check_tries_everything_and_says_so(tmp_path, mosquitto):
     daemon = Process(tmp_path, mosquitto.port)
     done = run_once(daemon.config, "--check")
     assert done.returncode == 0, done.stderr
-    for name in ("configuration", "bundle", "engine", "golden frames", "camera", "trigger", "journal", "broker"):
+    for name in ("configuration", "bundle", "engine", "golden frames", "trigger", "journal", "broker"):
         assert any(line.startswith(name) and " ok: " in line for line in done.stdout.splitlines()), name
+    assert any(line.startswith("camera ") and "SIMULATED, sees no real part: " in line for line in done.stdout.splitlines())
     stop_process(mosquitto.process)
     done = run_once(daemon.config, "--check", "--json")
     assert done.returncode == 0, "a broker that is missing keeps nothing from starting"

@@ -41,11 +41,12 @@ def test_a_box_that_has_everything(tmp_path, mosquitto):
         "model",
         "engine",
         "broker",
-        "camera",
         "disk",
         "secrets",
     ):
         assert checks[name]["status"] == "ok", checks[name]
+    assert checks["camera"]["status"] == "warn", "pictures from a folder: no real part is seen"
+    assert "simulated" in checks["camera"]["text"]
     assert json.loads(done.stdout)["ok"] is True
     assert all(check["remedy"] for check in checks.values() if check["status"] != "ok")
 

@@ -132,7 +132,7 @@ def test_print_config_and_wrong_files(tmp_path):
     example = Path(__file__).resolve().parents[2] / "docs" / "examples" / "gate.toml"
     shown = subprocess.run([*argv, str(example), "--print-config"], capture_output=True, text=True, timeout=20, check=False)
     assert shown.returncode == 0
-    assert "gate_ms = 300.0  # gate.toml" in shown.stdout
+    assert "gate_ms = 440.0  # gate.toml" in shown.stdout
     wrong = tmp_path / "gate.toml"
     wrong.write_text(example.read_text().replace("gate_ms", "gatems"))
     refused = subprocess.run([*argv, str(wrong)], capture_output=True, text=True, timeout=20, check=False)

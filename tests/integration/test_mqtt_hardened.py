@@ -20,7 +20,7 @@ pytestmark = pytest.mark.broker
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples" / "mosquitto"
 TOPICS = Topics("plant", "hall", "line3", "st2")
 OTHER = Topics("plant", "hall", "line3", "st9")
-CLIENTS = ("st2", "st2-g1", "st9", "scada")
+CLIENTS = ("st2", "st2-g1", "st9", "scada", "operator")
 
 
 class Hardened:
@@ -112,6 +112,36 @@ def test_a_station_speaks_for_itself_only_and_only_its_gate_answers(hardened):
             client.close(0.2)
     assert {payload for _, payload in heard} == {b"true", b"end"}
     assert {topic for topic, payload in heard if payload == b"true"} == {topic for _, topic in own}
+
+
+def test_an_updater_hears_its_own_station_and_the_operator_and_no_other(hardened):
+    """It connects under the station's name; deaf, it would say `silent` for ever and install nothing."""
+    heard = []
+    channels_of_it = (
+        channels.STATE,
+        channels.STATUS,
+        channels.BIRTH,
+        channels.VERDICT,
+        channels.UPDATE_DESIRED,
+        channels.UPDATE_TIME,
+    )
+    wanted = [(names.filter(channel), 1) for names in (TOPICS, OTHER) for channel in channels_of_it]
+    updater = hardened.client("st2", subscriptions=wanted, on_message=lambda message: heard.append(message.topic))
+    clients = {name: hardened.client(name) for name in ("st9", "operator")}
+    own = [TOPICS.topic(channels.STATE), TOPICS.topic(channels.STATUS), TOPICS.topic(channels.BIRTH)]
+    own.append(TOPICS.topic(channels.VERDICT, "g1"))
+    told = [TOPICS.topic(channels.UPDATE_DESIRED), TOPICS.topic(channels.UPDATE_TIME)]
+    try:
+        clients["st9"].publish(OTHER.topic(channels.STATE), b"another's", qos=1)
+        for topic in own:
+            updater.publish(topic, b"own", qos=1)
+        for topic in told:
+            clients["operator"].publish(topic, b"told", qos=1)
+        assert wait_until(lambda: len(heard) >= len(own) + len(told), 20.0), heard
+    finally:
+        for client in (updater, *clients.values()):
+            client.close(0.2)
+    assert sorted(heard) == sorted(own + told)
 
 
 def test_what_was_accepted_outlives_a_kill(hardened):

@@ -253,6 +253,14 @@ def test_a_stopped_daemon_is_told_at_once_and_its_return_too(chromium: Any, page
         wait_for(lambda: text(chromium, "n-all") == "0", "the new run's counters")
         assert "The self-check has not passed yet" in text(chromium, "unarmed")
         assert text(chromium, "armed") == "NOT ARMED"
+        warning = chromium.find_element("id", "warned")
+        assert not warning.is_displayed()
+        fresh.view.set_state(
+            {**STATE, "reasons": ["parts score higher than good ones did; look at light and lens"], "simulated": True}
+        )
+        wait_for(warning.is_displayed, "a warning while it is armed")
+        assert "Parts score higher" in warning.text
+        assert "simulated camera" in text(chromium, "station")
         fresh.push("logical")
         wait_for_text(chromium, "word", "REJECT")
         assert text(chromium, "seq") == "verdict 1"

@@ -38,7 +38,7 @@ def test_an_image_gets_everything_and_loses_it_again(image):
         "etc/tmpfiles.d/onbelt.conf",
         "etc/udev/rules.d/70-onbelt.rules",
     }
-    assert "pip install onbelt" in done.stderr
+    assert f"/opt/onbelt/bin/pip install {INSTALL.parents[1]}" in done.stderr
     (image / "etc/onbelt").mkdir(exist_ok=True)
     (image / "etc/onbelt/station.toml").write_text("mine")
     assert install("--root", str(image)).returncode == 0, "it may run again"
@@ -58,6 +58,12 @@ def test_only_secrets_that_are_there_are_named(image):
     assert install("--root", str(image)).returncode == 0
     drop_in = image / "etc/systemd/system/onbelt.service.d/credentials.conf"
     assert drop_in.read_text() == "[Service]\nLoadCredential=verdict.key:/etc/onbelt/credentials/verdict.key\n"
+    gate = image / "etc/systemd/system/onbelt-gate.service.d/credentials.conf"
+    (credentials / "camera.password").write_text("secret")
+    assert install("--root", str(image)).returncode == 0
+    assert "LoadCredential=camera.password:/etc/onbelt/credentials/camera.password\n" in drop_in.read_text()
+    assert "camera.password" not in gate.read_text()
+    (credentials / "camera.password").unlink()
     (credentials / "verdict.key").unlink()
     assert install("--root", str(image)).returncode == 0
     assert not drop_in.exists()

@@ -33,6 +33,9 @@ station = "st2"
 
 [timing]
 gate_ms = 300.0
+
+[line]
+socket = "/run/onbelt-gate/gate.sock"
 """
 
 
@@ -89,7 +92,7 @@ def gate_refuses_to_start(box: Box) -> float:
     box.run("systemctl", "start", "--no-block", UNIT)
     box.wait_for(lambda state: state["ActiveState"] == "failed", 120, UNIT)
     seconds = time.monotonic() - begin
-    assert "unknown field `gate_mz`" in box.journal(UNIT), box.journal(UNIT)[-800:]
+    assert "did you mean timing.gate_ms?" in box.journal(UNIT), box.journal(UNIT)[-800:]
     config.write_text(good)
     box.run("systemctl", "reset-failed", UNIT)
     return seconds

@@ -108,6 +108,7 @@ class FleetBox:
             "station": {"site": fleet["site"], "area": "hall2", "line": self.names.line, "station": name},
             "model": {**model, "budget_ms": 60_000.0},  # a thousand boxes share two cores: no clock is judged here
             "deadline": {"valid_ms": 400.0},
+            "camera": {"kind": "belt"},
             "journal": {"path": "journal.db"},
             "page": {"enabled": False},
             "trigger": {"listen": "127.0.0.1:0"},

@@ -112,6 +112,7 @@ class Cell:
             f"[model]\nbundle = {json.dumps(str(bundle))}\ntrust = [{json.dumps(str(trust))}]\n"
             f'engine = "onnxruntime"\nthreads = 1\n'
             f"budget_ms = {valid_ms}\n[deadline]\nvalid_ms = {valid_ms}\n"
+            '[camera]\nkind = "belt"\n'
             f'[trigger]\nkind = "udp"\nlisten = "127.0.0.1:{station_address[1]}"\n'
             f"[mqtt]\nport = {self.station_wire.port}\nkeepalive_s = 2\n"
             f'[seal]\nenabled = true\nmac_key = "{key}"\n[page]\nenabled = false\n'

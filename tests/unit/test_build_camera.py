@@ -80,6 +80,13 @@ def test_the_gate_of_the_pins_hears_what_its_station_listens_to():
     assert station.deadline.valid_ms <= gate.settings().deadline_ms
 
 
+def test_the_full_examples_of_gate_and_station_belong_together():
+    gate, station = load_gate(EXAMPLES / "gate.toml"), load_config(EXAMPLES / "station.toml")
+    assert gate.topics() == station.topics()
+    assert gate.station.gate == station.station.gate
+    assert station.deadline.valid_ms <= gate.settings().deadline_ms
+
+
 @pytest.fixture
 def views(tmp_path):
     """Two simulated belts, each in a file of its own."""
@@ -118,7 +125,8 @@ def test_cameras_that_cannot_be(tmp_path, camera, words):
         ('[camera]\nkind = "several"\nviews = ["a", "b"]\n', "expected one camera here"),
         ('[camera]\nkindd = "belt"\n', "kindd"),
         ("[camera", "camera.views"),
-        ('[camera]\nid = "c2"\n', "a camera.id of its own"),
+        ('[camera]\nkind = "belt"\nid = "c2"\n', "a camera.id of its own"),
+        ('[camera]\nid = "c1"\n', r"camera\.kind: this key must be given"),
     ],
 )
 def test_view_files_that_are_none(tmp_path, views, content, words):

@@ -35,12 +35,16 @@ bundle = "bottle.onbelt"
 [deadline]
 valid_ms = 400
 """
+CAMERA = """
+[camera]
+kind = "belt"
+"""
 
 
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "station.toml"
-    path.write_text(MINIMAL)
+    path.write_text(MINIMAL + CAMERA)
     return path
 
 
@@ -56,7 +60,7 @@ def test_minimal_file_has_defaults_for_the_rest(file):
 
 
 def test_paths_are_relative_to_the_file(file):
-    file.write_text(MINIMAL.replace("bottle.onbelt", "models/bottle.onbelt") + '[journal]\npath = "/var/j.db"\n')
+    file.write_text(MINIMAL.replace("bottle.onbelt", "models/bottle.onbelt") + f'{CAMERA}[journal]\npath = "/var/j.db"\n')
     config = load_config(file)
     assert config.model.bundle == str(file.parent / "models" / "bottle.onbelt")
     assert config.journal.path == "/var/j.db"
@@ -102,14 +106,16 @@ def test_refused_in_words(file, extra, words):
     [
         ("valid_ms = 400", "", r"deadline.valid_ms: this key must be given \(ms after the trigger"),
         ("[deadline]\nvalid_ms = 400", "", r"deadline: this section must be given"),
+        ('kind = "belt"', 'id = "c2"', r"camera.kind: this key must be given \(belt \(simulated\)"),
+        ('[camera]\nkind = "belt"', "", r"camera.kind: this key must be given"),
         ('station = "st2"', 'station = "a/b"', r"station.station: expected str matching"),
         ("valid_ms = 400", "valid_ms = 400\ngive_up_ms = 400", r"deadline.give_up_ms: expected less than"),
         ('bundle = "bottle.onbelt"', 'bundle = "b"\nuncertain_band = [0.9]', r"model.uncertain_band: expected \[low, high\]"),
     ],
 )
 def test_required_and_contradicting_keys(file, old, new, words):
-    assert old in MINIMAL
-    file.write_text(MINIMAL.replace(old, new))
+    assert old in MINIMAL + CAMERA
+    file.write_text((MINIMAL + CAMERA).replace(old, new))
     with pytest.raises(ConfigError, match=words):
         load_config(file)
 

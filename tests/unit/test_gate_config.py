@@ -48,7 +48,8 @@ def test_what_is_left_out_has_its_default(tmp_path):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (("gate_ms = 300", "gate_ms = 300\nspeed = 3"), r"unknown field `speed`.*timing"),
+        (("gate_ms = 300", "gate_ms = 300\nspeed = 3"), r"unknown key timing.speed: expected one of gate_ms, lead_ms, margin_ms"),
+        (("gate_ms = 300", "gate_ms = 300\nport = 1884"), r"unknown key timing.port: did you mean mqtt.port\?"),
         (("gate_ms = 300", "gate_ms = 30"), "no time is left for a verdict"),
         (("gate_ms = 300", 'gate_ms = "300"'), r"Expected `float`, got `str` - at `\$.timing.gate_ms`"),
         (("gate_ms = 300", "gate_ms = 0"), r"> 0"),

@@ -399,7 +399,7 @@ def test_the_file_gives_the_distances(tmp_path):
         ("gate_counts = 400\nmax_counts_per_s = 1000.0\nwindow_counts = 39\n", r"window_counts of at least 40 .* got 39"),
         ("gate_counts = 400\nmax_counts_per_s = 1000.0\nwindow_counts = 400\n", r"below gate_counts, 400, got 400"),
         ("gate_counts = 400\nmax_counts_per_s = 40.0\nwindow_counts = 40\n", r"gate_ms, the longest way .* at least 10000 ms"),
-        ("gate_count = 400\n", "unknown field `gate_count`"),
+        ("gate_count = 400\n", r"unknown key encoder.gate_count: did you mean encoder.gate_counts\?"),
     ],
 )
 def test_distances_that_cannot_be_are_refused(tmp_path, keys, words):

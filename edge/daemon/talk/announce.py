@@ -7,6 +7,7 @@ from edge import __version__
 from edge.bundle.reader import Bundle
 from edge.clock import Clock
 from edge.config.station import StationConfig
+from edge.daemon.build_camera import is_simulated
 from edge.daemon.stages.figures import Facts
 from edge.daemon.stages.identity import Identity
 from edge.daemon.stages.ledger import Ledger
@@ -58,6 +59,7 @@ class Announcer:
         self._who = who
         self._bundle = bundle
         self._config = config
+        self._simulated = is_simulated(config.camera)
         self._facts = facts
         self._station = station
         self._ledger = ledger
@@ -238,6 +240,7 @@ class Announcer:
                 "armed": snapshot.armed,
                 "reasons": snapshot.reasons,
                 "camera": self._who.camera,
+                "simulated": self._simulated,
                 "broker": self._broker,
                 "gate_deadline_ms": self._config.deadline.valid_ms,
                 "model": {
