@@ -13,6 +13,7 @@ from edge.daemon.state.masters import MasterWatch
 from edge.drift.monitor import DriftMonitor
 from edge.journal.chain import verify_chain
 from edge.journal.reader import Reader
+from edge.journal.store import CHECKPOINT_PAGES
 from edge.wire.verdict import GENESIS, decode_verdict, payload_hash, verify_mac
 from tests.support.desk import BOOT, KEY, WHO, Desk, judgement, outcome
 
@@ -184,3 +185,11 @@ def test_the_page_sees_what_was_published(desk):
     shown = desk.view.snapshot()
     assert [(part.seq, part.verdict, part.pic) for part in shown.parts] == [(1, "pass", True), (2, "invalid", True)]
     assert shown.parts[0].verdict_ms == pytest.approx(30.0)
+
+
+def test_a_line_without_pauses_keeps_the_write_ahead_log_short(desk):
+    """Nothing ever waits for the publisher, so it never rests."""
+    for seq in range(1, 901):
+        desk.step(outcome(seq))
+    assert desk.path.with_name("j.db-wal").stat().st_size < (CHECKPOINT_PAGES + 100) * 4120
+    assert len(desk.rows()) == 900

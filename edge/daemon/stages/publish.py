@@ -140,6 +140,8 @@ class Publisher:
                 self._tap.offer(one.verdict, one.outcome)
             self._show(one)
             self._watched(one)
+        # A line of five parts a second and more never lets `_rest` run: without this its write-ahead log would fill the disk.
+        self._checkpoint(idle=len(self._outbox) == 0)
 
     def _watched(self, one: Written) -> None:
         verdict, judgement = one.verdict, one.outcome.judgement
@@ -229,10 +231,16 @@ class Publisher:
             if (self._sending.confirmed or self.acked) and now_ns - self._flushed_ns > FLUSH_EVERY_NS:
                 self._flushed_ns = now_ns
                 self._journal.confirm(self._take_confirmed())
-            self._journal.checkpoint(idle=True)
         except JournalError as exc:
             logger.debug("journal: %s", exc)  # the next verdict finds out and says so
+        self._checkpoint(idle=True)
         self._note_settled()
+
+    def _checkpoint(self, *, idle: bool) -> None:
+        try:
+            self._journal.checkpoint(idle=idle)
+        except JournalError as exc:
+            logger.debug("journal: %s", exc)  # as above
 
     def _take_confirmed(self) -> list[int]:
         taken = self._sending.take_confirmed()
