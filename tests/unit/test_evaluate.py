@@ -221,7 +221,7 @@ def test_what_cannot_be_evaluated_is_refused(bundle, loco, tmp_path):
     path, trust, _ = bundle
     with pytest.raises(SignatureError):
         evaluate(path, loco)
-    with pytest.raises(ConfigError, match="expected a bundle, NAME.onbelt, or the folder of a run"):
+    with pytest.raises(ConfigError, match=r"expected a bundle, NAME\.onbelt, or the folder of a run"):
         evaluate(tmp_path / "absent.onbelt", loco, trust=trust)
     with pytest.raises(ConfigError, match="expected --engine openvino or onnxruntime"):
         evaluate(path, loco, engine="torch", trust=trust)
