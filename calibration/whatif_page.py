@@ -25,7 +25,7 @@ body{font:15px/1.5 system-ui,sans-serif;max-width:920px;margin:2em auto;padding:
 table{border-collapse:collapse;margin:.6em 0}td,th{padding:.25em .8em;text-align:left;border-bottom:1px solid #d1d9e0}
 td.n{text-align:right;font-variant-numeric:tabular-nums}.now{background:#f0f6ff}figure{display:inline-block;margin:0 1.2em 1em 0;
 vertical-align:top;max-width:500px}figcaption{font-size:13px}img{image-rendering:auto;border:1px solid #d1d9e0}svg text{font:12px
-system-ui,sans-serif}.quiet{color:#59636e}
+system-ui,sans-serif}.quiet{color:#59636e}.legend span{margin-right:1.2em}pre{white-space:pre-wrap}
 """
 
 
@@ -111,10 +111,10 @@ def _curve(found: WhatIf) -> str:
         middle = [f"{a:.1f},{y(rate.share):.1f}" for a, rate in zip(xs, rates, strict=True)]
         drawn.append(f"<polygon points='{' '.join(upper + lower[::-1])}' fill='{colour}' opacity='.15'/>")
         drawn.append(f"<polyline points='{' '.join(middle)}' fill='none' stroke='{colour}' stroke-width='1.8'/>")
-    for i, (said, colour) in enumerate(legend):
-        drawn.append(f"<text x='{_LEFT + 12 + 190 * i}' y='{_HEIGHT - 1}' fill='{colour}'>{html.escape(said)}</text>")
+    named = "".join(f"<span style='color:{colour}'>&#9632; {html.escape(said)}</span> " for said, colour in legend)
     return (
         f"<svg viewBox='0 0 {_WIDTH} {_HEIGHT}' role='img' aria-label='false rejects and misses by limit'>{''.join(drawn)}</svg>"
+        f"<p class='legend'>{named}</p>"
         "<p class='quiet'>Across: the limit, in units of the one asked for. Bands: 90 % intervals of what was counted.</p>"
     )
 

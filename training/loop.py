@@ -176,8 +176,6 @@ def _identity(request: TrainRequest, teacher_sha256: str) -> dict[str, str]:
 def _restore(request: TrainRequest, trainer: Trainer, identity: dict[str, str]) -> tuple[float, dict[str, float]]:
     """Takes up the checkpoint; returns the seconds spent and the figures seen until then."""
     path = request.out / CHECKPOINT_NAME
-    if not path.is_file():
-        raise RunError(f"nothing to resume: expected {path}; start without --resume")
     state = torch.load(path, map_location=request.device, weights_only=True)
     for key, ours in identity.items():
         if state["identity"][key] != ours:
@@ -252,6 +250,8 @@ def train(request: TrainRequest) -> Run:
         raise RunError(f"{out} holds a finished run; choose another folder, or remove it")
     if (out / CHECKPOINT_NAME).exists() and not request.resume:
         raise RunError(f"{out} holds an unfinished run; go on with --resume, or remove it")
+    if request.resume and not (out / CHECKPOINT_NAME).is_file():
+        raise RunError(f"nothing to resume: expected {out / CHECKPOINT_NAME}; start without --resume")
     out.mkdir(parents=True, exist_ok=True)
     origin, origin_sha256 = _origin(request)
     identity = _identity(request, origin_sha256)

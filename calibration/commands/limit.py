@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     in_force = None if args.limit is None else read_limit(args.limit, trust)
     current = bundle if in_force is None else with_limit(bundle, in_force)
     false_reject = args.false_reject or current.manifest.limit.false_reject
-    if args.good is None and args.journal is None and args.report is None:
+    if all(given is None for given in (args.good, args.journal, args.report, args.out, args.bad)):
         _say_in_force(args, current, in_force, false_reject)
         return 0
     if args.bad is not None and args.report is None:
@@ -138,11 +138,13 @@ def _key_after_checks(args: argparse.Namespace) -> Ed25519PrivateKey:
         raise ConfigError(f"--also: expected at most {MAX_RULES} rules with names of their own, got {', '.join(names)}")
     if args.good is None and args.journal is None:
         raise ConfigError("--out: expected --good or --journal beside it, the good parts to fit the limit on")
+    if args.out is None:
+        raise ConfigError("--out: expected the limit file to write, such as bottle.limit; to look only, give --report DIR")
     if args.good is not None and args.journal is not None:
         raise ConfigError("expected --good or --journal, got both: a limit rests on one kind")
     if (args.journal is None) != (args.parts is None):
         raise ConfigError("--journal and --parts: expected both or none")
-    if args.out is None or not args.out.absolute().parent.is_dir() or args.out.is_dir():
+    if not args.out.absolute().parent.is_dir() or args.out.is_dir():
         raise ConfigError(f"--out: expected a file in a folder that exists, got {args.out}")
     if not args.approved_by:
         raise ConfigError("--approved-by: expected the name of who vouches that these parts are good")

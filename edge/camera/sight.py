@@ -166,10 +166,15 @@ def learn(pictures: list[NDArray[np.uint8]]) -> SightFile:
 
 
 def write_sight(path: Path, learned: SightFile) -> None:
-    """Write the file whole. Raises OSError."""
+    """Write the file whole. Raises ConfigError: it cannot be written there."""
     beside = path.with_name(path.name + ".new")
-    beside.write_bytes(msgspec.json.format(msgspec.json.encode(learned), indent=0))
-    beside.replace(path)
+    try:
+        beside.write_bytes(msgspec.json.format(msgspec.json.encode(learned), indent=0))
+        beside.replace(path)
+    except OSError as exc:
+        raise ConfigError(
+            f"{path}: the sight cannot be written there ({exc.strerror}); name a file in a folder that exists"
+        ) from exc
 
 
 def read_sight(path: Path) -> Sight:

@@ -152,6 +152,8 @@ def _replay(args: argparse.Namespace) -> int:
     from edge.journal.reader import Reader
     from edge.journal.replay import FAILURES, RESULTS, Replay
 
+    with Reader(args.journal):  # a mistyped journal is not to be called a missing folder of frames
+        pass
     bundle = open_from(args)
     folder = args.evidence or args.journal.parent / "evidence"
     if not folder.is_dir():

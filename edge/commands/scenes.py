@@ -71,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"{args.out / name}: {made.pictures} pictures, sha256 {made.sha256[:16]}")
         print(f"  {PRODUCTS[name].rule}")
     total = sum(made.pictures for made in written.values())
-    print(f"{total} pictures in {took_s:.0f} s; next: onbelt train {args.out / products[0]}")
+    print(f"{total} pictures in {took_s:.0f} s; next:")
+    print(f"  onbelt train {args.out / products[0]} --model dfsc-efficientad-s --size 128 --out runs/{products[0]}")
     return 0
 
 

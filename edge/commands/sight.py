@@ -27,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Learn, write, and say how many good pictures would be refused."""
+    if not args.out.absolute().parent.is_dir() or args.out.is_dir():  # said before a thousand pictures are read
+        raise ConfigError(f"--out {args.out}: expected a file in a folder that exists")
     pictures = [read_picture(file) for file in _files(args.folder)]
     write_sight(args.out, learn(pictures))
     found: dict[str, object] = {"sight": str(args.out), "learned_from": len(pictures)}

@@ -6,10 +6,15 @@ from typing import Any, TypeGuard, get_origin
 
 import msgspec
 
+MOST = 4
+
 
 def unknown_keys(data: dict[str, Any], root: type[msgspec.Struct]) -> list[str]:
     """What the parsed file holds and the structs do not know, in words; empty when all is known."""
-    return list(_unknown(data, root, "", root))
+    found = list(_unknown(data, root, "", root))
+    if len(found) > MOST:
+        return [*found[:MOST], f"and {len(found) - MOST} more: is this another kind of file?"]
+    return found
 
 
 def is_section(kind: Any) -> TypeGuard[type[msgspec.Struct]]:

@@ -138,7 +138,9 @@ def _wait_until_ready(stage: Stage, teller: Teller, stop: threading.Event) -> No
         if time.monotonic() > end:
             why = "; ".join([*observer.reasons, *observer.alarms.values()]) or "no word from it"
             logs = "\n".join(child.last_words() for child in stage.children)
-            raise OnbeltError(f"the station was not ready within {READY_S:.0f} s: {why}\n{logs}")
+            raise OnbeltError(
+                f"the station was not ready within {READY_S:.0f} s: {why}; on a busy machine try again when it is quiet\n{logs}"
+            )
         teller.progress("starting broker, daemon and gate ...")
 
 

@@ -127,7 +127,9 @@ def test_pooling_adds_and_counts_versions(shop, tmp_path, capsys):
     ("words", "said"),
     [
         (["--good", "good", "--out", "x.limit"], "--approved-by"),
-        (["--good", "good", "--approved-by", "A"], "--out"),
+        (["--good", "good", "--approved-by", "A"], "--out: expected the limit file to write, .*--report DIR"),
+        (["--approved-by", "A", "--out", "x.limit"], "--out: expected --good or --journal beside it"),
+        (["--bad", "good"], "--bad: expected --report beside it"),
         (["--good", "good", "--approved-by", "A", "--out", "x.limit", "--journal", "j.db"], "both"),
         (["--approved-by", "A", "--out", "x.limit", "--journal", "j.db"], "--journal and --parts"),
         (["--approved-by", "A", "--out", "x.limit", "--journal", "j.db", "--parts", "1-2"], "onbelt keygen|BOOT:FIRST-LAST"),

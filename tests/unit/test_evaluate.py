@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from edge import cli
-from edge.errors import BundleError, ConfigError, DataError, PictureError, SignatureError
+from edge.errors import ConfigError, DataError, PictureError, SignatureError
 from tests.support.bundles import SIZE, bad_frame, good_frame, make_tiny_bundle
 from training.datasets import open_dataset
 from training.evaluate import evaluate, leaked_pictures, to_json
@@ -221,7 +221,7 @@ def test_what_cannot_be_evaluated_is_refused(bundle, loco, tmp_path):
     path, trust, _ = bundle
     with pytest.raises(SignatureError):
         evaluate(path, loco)
-    with pytest.raises(BundleError, match="no such bundle"):
+    with pytest.raises(ConfigError, match=r"expected a bundle, NAME\.onbelt, or the folder of a run"):
         evaluate(tmp_path / "absent.onbelt", loco, trust=trust)
     with pytest.raises(ConfigError, match="expected --engine openvino or onnxruntime"):
         evaluate(path, loco, engine="torch", trust=trust)

@@ -73,6 +73,11 @@ def test_what_is_wrong_is_refused_with_file_and_key(tmp_path, change, expected):
     assert caught.value.exit_code == 2
 
 
+def test_a_file_of_another_kind_is_not_told_key_by_key():
+    with pytest.raises(ConfigError, match=r"unknown key station\.lot.* and \d+ more: is this another kind of file\?$"):
+        load_config(EXAMPLE.parent / "station.toml")
+
+
 def test_a_missing_file_names_the_example(tmp_path):
     with pytest.raises(ConfigError, match=r"docs/examples/gate.toml"):
         load_config(tmp_path / "none.toml")

@@ -80,6 +80,8 @@ def test_the_command_learns_and_tells_how_many_good_ones_it_would_refuse(tmp_pat
     good.mkdir()
     for number, one in enumerate(frames(24)):
         Image.fromarray(one.pixels).save(good / f"{number:03}.png")
+    assert main(["sight", str(good), "--out", str(tmp_path / "none" / "s.json")]) == 2
+    assert "expected a file in a folder that exists" in capsys.readouterr().err
     assert main(["sight", str(good), "--out", str(tmp_path / "s.json"), "--check", str(good)]) == 0
     assert "refuses 0 of 24 others: with 95 % confidence at most" in capsys.readouterr().out
     assert read_sight(tmp_path / "s.json").look(frames(1)[0].pixels) is None

@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     import msgspec
     import torch
 
+    from training.device import device_of
     from training.errors import RecipeError
     from training.networks.pdn import PdnSize
     from training.teacher.distill import DistillConfig, distill
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         backbone=args.backbone, weights=args.weights, model=PdnSize(args.model), steps=args.steps,
         batch=args.batch, size=args.size, seed=args.seed, textures=args.textures,
     )  # fmt: skip
-    info = distill(config, args.images, args.out, torch.device(args.device), resume=args.resume)
+    info = distill(config, args.images, args.out, device_of(args.device), resume=args.resume)
     if args.json:
         print(msgspec.json.encode(info).decode())
     else:

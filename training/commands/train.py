@@ -91,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from training.datasets import open_dataset
+    from training.device import device_of
     from training.errors import RecipeError
     from training.loop import TrainRequest, train
     from training.losses import DfscKnobs
@@ -117,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
         args.teacher,
         args.out,
         args.natural,
-        torch.device(args.device),
+        device_of(args.device),
         resume=args.resume,
     )
     finished = train(request)

@@ -65,8 +65,10 @@ def open_subject(model: Path, data: Path, *, engine: str = "auto", trust: TrustS
         BundleError, SignatureError: the bundle is not to be used.
         RunError: the run is not to be used.
         DataError: the data set is not to be used, or has nothing to judge this model by.
-        ConfigError: the engine does not run this kind of model.
+        ConfigError: there is neither, or the engine does not run this kind of model.
     """
+    if not model.exists():
+        raise ConfigError(f"{model}: no such file or folder; expected a bundle, NAME.onbelt, or the folder of a run")
     if model.is_dir():
         return _open_run(model, data, engine)
     return _open_bundle(model, data, engine, trust or TrustStore())

@@ -276,7 +276,7 @@ function station(state, live) {
   setText(byId("unarmed-why"), sentence(reasons.join("; ") || "no reason was given"));
   byId("warned").hidden = state.armed !== true || reasons.length === 0;
   byId("warned-why").replaceChildren(...reasons.map((reason) => make("span", "", sentence(reason))));
-  setText(byId("station"), [state.line, state.station].filter(Boolean).join(" / ") + (state.simulated ? " (simulated camera: no real part is seen)" : ""));
+  setText(byId("station"), [state.line, state.station].filter(Boolean).join(" / ") + (state.simulated ? " (simulated camera)" : ""));
   const model = state.model || {}, limit = model.limit || {};
   const promise = !isNumber(limit.false_reject) ? "" : `at most ${+(limit.false_reject * 100).toPrecision(3)}\u00a0% of good parts rejected, ` +
     (limit.kind === "guarantee" ? `guaranteed with ${+(limit.confidence * 100).toPrecision(4)}\u00a0% confidence` : "estimated, not guaranteed") + (isNumber(limit.n) ? ` (${count(limit.n)} good parts)` : "");
