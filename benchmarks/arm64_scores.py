@@ -53,8 +53,9 @@ def compare(here: dict[str, Any], there: dict[str, Any]) -> list[str]:
             rows.append(f"| {name} | {b if isinstance(b, str) else a} | - | - |")
             continue
         differences = [abs(x[0] - y[0]) for x, y in zip(a, b, strict=True)]
-        flips = sum(x[1] != y[1] for x, y in zip(a, b, strict=True))
-        rows.append(f"| {name} | {len(a)} | {max(differences):.2e} | {flips} |")
+        flips = [x[0] for x, y in zip(a, b, strict=True) if x[1] != y[1]]
+        where = f", at {' and '.join(f'{one:.7f}' for one in flips)} of the limit" if flips else ""
+        rows.append(f"| {name} | {len(a)} | {max(differences):.2e} | {len(flips)}{where} |")
     return rows
 
 
@@ -74,6 +75,8 @@ def page(here: dict[str, Any], there: dict[str, Any], outcome: str) -> str:
             "| engine | frames | largest difference of score/limit | verdicts that differ |",
             "|---|---|---|---|",
             *compare(here, there),
+            "",
+            "One golden frame is the good part that set the limit: its score is the limit itself, and the last bit decides its verdict.",
             "",
         ]
     )
