@@ -76,7 +76,7 @@ def page(here: dict[str, Any], there: dict[str, Any], outcome: str) -> str:
             "|---|---|---|---|",
             *compare(here, there),
             "",
-            "One golden frame is the good part that set the limit: its score is the limit itself, and the last bit decides its verdict.",
+            "One golden frame is the good part that set the limit: the last bit of its score decides its verdict.",
             "",
         ]
     )
