@@ -42,7 +42,7 @@ class Detector:
         self._pays = bets.pays
         self._parts_per_alarm = parts_per_alarm
         self._sums = np.zeros(bets.pays.shape[1])
-        self._rows = np.zeros(HISTORY, np.int32)
+        self._rows = np.full(HISTORY, 0, np.int32)  # written at once: memory that comes page by page looks like a leak
         self._parts = 0
 
     def add(self, row: int) -> bool:

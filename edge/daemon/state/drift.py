@@ -71,7 +71,7 @@ class _Numbers:
     """The numbers of the newest parts, as far back as a detector remembers."""
 
     def __init__(self) -> None:
-        self._held = np.zeros(HISTORY, np.int64)
+        self._held = np.full(HISTORY, 0, np.int64)  # all of it at once, as in `Detector`
         self._count = 0
 
     def add(self, seq: int) -> None:

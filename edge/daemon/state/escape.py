@@ -70,9 +70,9 @@ class EscapeWatch:
         self._dropped = 0
         self._logged_ns: dict[Doubt, int] = {}
         self._parts = 0
-        self._seq = np.zeros(REMEMBERED, np.int64)
-        self._trig = np.zeros(REMEMBERED, np.int64)
-        self._passed = np.zeros(REMEMBERED, bool)
+        self._seq = np.full(REMEMBERED, 0, np.int64)  # written at once: no page is missing in the verdict's path later
+        self._trig = np.full(REMEMBERED, 0, np.int64)
+        self._passed = np.full(REMEMBERED, False)
 
     @property
     def newest(self) -> int:
