@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from edge.mqtt.settings import Broker
 
 _LEVEL = r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}"
+_WINDOW = re.compile(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", re.ASCII)
 _STATION = re.compile(rf"{_LEVEL}(/{_LEVEL}){{4,}}")
 
 
@@ -28,6 +29,13 @@ def station_topic(text: str) -> str:
         raise argparse.ArgumentTypeError(
             f"expected PREFIX/SITE/AREA/LINE/STATION, such as onbelt/v1/plant1/hall2/line3/st2, got {text!r}"
         )
+    return text
+
+
+def time_window(text: str) -> str:
+    """An argument that is a time of day to switch in."""
+    if not _WINDOW.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"expected HH:MM-HH:MM in UTC, such as 22:00-04:30, got {text!r}")
     return text
 
 

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge.commands._broker import add_broker_arguments, broker_of
+from edge.commands._broker import add_broker_arguments, broker_of, time_window
 
 if TYPE_CHECKING:
     from edge.fleet.view import Box
@@ -69,7 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     roll.add_argument("--soak-minutes", type=float, default=30.0, metavar="M", help="pause after a wave (default: %(default)s)")
     roll.add_argument(
-        "--window", action="append", default=[], metavar="HH:MM-HH:MM", help="time of day (UTC) for a switch; may be repeated"
+        "--window",
+        type=time_window,
+        action="append",
+        default=[],
+        metavar="HH:MM-HH:MM",
+        help="time of day (UTC) for a switch; may be repeated",
     )
     roll.add_argument("--issuer", default="operator", metavar="NAME", help="who asks, for logs (default: %(default)s)")
 
@@ -128,6 +133,12 @@ def _roll(args: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: stop.set())
     link = FleetLink(broker_of(args), Fleet(args.prefix, args.site), f"onbelt-roll-{time.time_ns()}").open()
     boxes = {base: box for base, box in link.boxes().items() if box.reported and box.reported.product == args.product}
+    if not boxes:
+        link.close(0.2)
+        raise ConfigError(
+            f"no box of site {args.site} and product {args.product} has reported at {args.mqtt}; onbelt fleet status --all lists "
+            "who has"
+        )
     offline = [base for base, box in boxes.items() if not box.online]
     # Higher than whatever any of them has obeyed, also where a clock was wrong once.
     serial = max([clock.utc_us() // 1000, *(box.reported.serial + 1 for box in boxes.values() if box.reported)])

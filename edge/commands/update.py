@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edge.commands._broker import add_broker_arguments, broker_of, station_topic
+from edge.commands._broker import add_broker_arguments, broker_of, station_topic, time_window
 
 DAY_S = 86_400
 ANSWER_S = 15.0
@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--pause", action="store_true", help="stay with what runs")
     desire.add_argument(
         "--window",
+        type=time_window,
         action="append",
         default=[],
         metavar="HH:MM-HH:MM",

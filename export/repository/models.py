@@ -8,7 +8,7 @@ from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from edge.bundle.reader import read_bundle
 from edge.bundle.signing import TrustStore
-from edge.errors import ConfigError, DataError
+from edge.errors import BundleError, ConfigError, DataError
 from edge.update.release import (
     CHANNEL_SCHEMA,
     NAME,
@@ -58,7 +58,9 @@ def publish(
         BundleError, SignatureError: the bundle is not to be used. ConfigError: keys are missing, or the version is taken.
         DataError: the site and product have no role yet.
     """
-    content = bundle.read_bytes() if bundle.is_file() else b""
+    if not bundle.is_file():
+        raise BundleError(f"{bundle}: no such bundle; expected an .onbelt file there")
+    content = bundle.read_bytes()
     manifest = read_bundle(content, trust, bundle).manifest
     path = model_path(site, manifest.product, manifest.version)
     digest = hashlib.sha256(content).hexdigest()

@@ -89,7 +89,9 @@ class RepositoryFolder:
         """The metadata of a targets role in force. Raises DataError: there is no such role."""
         meta = self.snapshot().signed.meta.get(f"{role}.json")
         if meta is None:
-            raise DataError(f"{self.folder}: expected a role {role}, the repository has none; add its key: onbelt repo add-key")
+            raise DataError(
+                f"{self.folder}: expected a role {role.replace('~', '/')}, there is none; onbelt repo add-key makes it"
+            )
         return cast("Metadata[Targets]", self._read(f"{meta.version}.{role}"))
 
     def delegated(self) -> list[str]:
@@ -103,7 +105,9 @@ class RepositoryFolder:
             return self.root().signed.roles[name]
         delegations = self.targets_of().signed.delegations
         if delegations is None or not delegations.roles or name not in delegations.roles:
-            raise DataError(f"{self.folder}: expected a role {name}, the repository has none; add its key: onbelt repo add-key")
+            raise DataError(
+                f"{self.folder}: expected a role {name.replace('~', '/')}, there is none; onbelt repo add-key makes it"
+            )
         return delegations.roles[name]
 
     def key(self, keyid: str) -> Key | None:
@@ -199,7 +203,9 @@ class RepositoryFolder:
             return self.root().signed.roles[name]
         delegations = changed["targets"].signed.delegations if "targets" in changed else self.targets_of().signed.delegations
         if delegations is None or not delegations.roles or name not in delegations.roles:
-            raise DataError(f"{self.folder}: expected a role {name}, the repository has none; add its key: onbelt repo add-key")
+            raise DataError(
+                f"{self.folder}: expected a role {name.replace('~', '/')}, there is none; onbelt repo add-key makes it"
+            )
         return delegations.roles[name]
 
     def _write_snapshot(self, snapshot: Metadata[Snapshot], keys: Keyring, root: Root) -> None:

@@ -68,6 +68,13 @@ def test_a_version_that_is_none_does_not_become_another_wish(tmp_path):
         onbelt_update("desire", "--key", tmp_path / "operator.key", "--site", "a", "--product", "b", "--pin", 0)
 
 
+def test_a_window_that_is_none_is_refused_in_words(tmp_path, capsys):
+    words = ("desire", "--key", tmp_path / "operator.key", "--site", "a", "--product", "b", "--window", "22-04")
+    with pytest.raises(SystemExit):
+        onbelt_update(*words)
+    assert "expected HH:MM-HH:MM in UTC, such as 22:00-04:30, got '22-04'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("topic", ["st2", "plant1/hall2/line3/st2", "onbelt/v1/plant1/hall2/line3/st2/", "onbelt/v1/+/+/+/st2"])
 def test_a_topic_nobody_listens_at_is_refused(tmp_path, capsys, topic):
     words = ("desire", "--key", tmp_path / "operator.key", "--site", "a", "--product", "b", "--station", topic)
