@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     parser.add_argument("--no-page", action="store_true", help="do not serve the live page")
-    parser.add_argument("--port", type=int, default=0, metavar="PORT", help="port of the live page (default: a free one)")
+    parser.add_argument("--port", type=_port, default=0, metavar="PORT", help="port of the live page (default: a free one)")
     parser.add_argument(
         "--rate", type=_positive, default=11.0, metavar="HZ", help="parts per second, if this machine can (default: %(default)g)"
     )
@@ -86,6 +86,13 @@ def run(args: argparse.Namespace) -> int:
     print(json.dumps(summary) if args.json else render(summary))
     by = summary["escapes_by"]
     return 1 if by["unjudged"] or by["against_verdict"] else 0
+
+
+def _port(text: str) -> int:
+    """A TCP port; 0 takes a free one."""
+    if not (text.isdigit() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"expected a port, 1 to 65535, or 0 for a free one, got {text}")
+    return int(text)
 
 
 def _positive(text: str) -> float:
