@@ -94,6 +94,7 @@ def test_a_daemon_is_born_tells_what_changes_is_born_again_when_asked_and_dies(t
     try:
         rig.start()
         rig.parts(30)
+        assert until(lambda: sum(rig.daemon.figures.verdicts().values()) == 30)
         verdicts = rig.daemon.figures.verdicts()
         assert verdicts["pass"] > 10
         assert until(lambda: host.value("Parts/Good") == verdicts["pass"]), host.value("Parts/Good")
