@@ -4,6 +4,7 @@ import contextlib
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -81,12 +82,11 @@ def outstanding(client: paho.Client) -> bool:
 
 
 def leave(client: paho.Client, *, politely: bool) -> None:
-    """End a client for good. Unless it ends politely its socket is closed: a peer that stopped reading gets no more later."""
+    """End a client for good, after a moment for what it has under way; a peer that stopped reading gets no more later."""
+    _wait_while(lambda: client.is_connected() and outstanding(client))
     if politely:
         client.disconnect()
-        end = time.monotonic() + GOODBYE_S
-        while client.socket() is not None and time.monotonic() < end:
-            time.sleep(0.005)
+        _wait_while(lambda: client.socket() is not None)
     # paho's thread ends when nothing is unconfirmed, or with its connection: a peer that never confirms would hold it for ever.
     sock: Any = client.socket()  # paho types it by what it uses of it itself
     if sock is not None:
@@ -96,6 +96,13 @@ def leave(client: paho.Client, *, politely: bool) -> None:
     if sock is not None:
         with contextlib.suppress(OSError):
             sock.close()
+
+
+def _wait_while(true: Callable[[], bool]) -> None:
+    """Look 200 times a second: paho calls nobody when its last confirmation comes or its socket closes."""
+    end = time.monotonic() + GOODBYE_S
+    while true() and time.monotonic() < end:
+        time.sleep(0.005)
 
 
 def _no_delay(_client: paho.Client, _data: Any, sock: Any) -> None:

@@ -172,6 +172,23 @@ def test_a_connection_given_up_is_made_anew_and_publishes_again(mosquitto):
     connection.close()
 
 
+def test_what_is_under_way_arrives_before_a_connection_is_given_up(mosquitto):
+    """A gate acks a part and gives its connection up in the same moment."""
+    listener = Listener(mosquitto.port, ["ack"])
+    connection = make(mosquitto)
+    try:
+        connection.start()
+        assert until(lambda: connection.connected)
+        for number in range(1, 4):
+            assert connection.publish("ack", b"%d" % number, qos=1) is not None
+            connection.renew("no verdicts come on it")
+            assert until(lambda n=number: connection.reconnects == n + 1 and connection.connected)
+        assert listener.wait_for(lambda got: len(got) == 3), [one.payload for one in listener.got]
+    finally:
+        connection.close()
+        listener.close()
+
+
 @pytest.mark.parametrize("end", ["renew", "close"])
 def test_a_connection_that_never_confirms_is_left_all_the_same(mosquitto, end):
     """TCP is well, pings are answered, and one confirmation was lost: paho alone would wait for it for ever."""
