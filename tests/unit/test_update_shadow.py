@@ -201,6 +201,18 @@ def test_parts_arrive_as_they_were_judged(tap, judged):
             assert np.array_equal(got, pixels)
 
 
+def test_a_reader_outlasts_the_pauses_of_a_slow_line(tap, judged):
+    """Half a second between parts: the same connection, and every part at once."""
+    with joined(tap) as connection:
+        for seq in range(1, 4):
+            time.sleep(0.5)
+            begin = time.monotonic()
+            tap.offer(*outcome(judged, seq, good_frame()))
+            head, _ = receive_part(connection)
+            assert (head.seq, head.dropped) == (seq, 0)
+            assert time.monotonic() - begin < 0.5
+
+
 def test_nobody_reads_nothing_is_kept(tap, judged):
     for seq in range(50):
         tap.offer(*outcome(judged, seq, good_frame()))

@@ -8,6 +8,7 @@ the reader is busy the older part gives way and is counted.
 import contextlib
 import logging
 import os
+import select
 import socket
 import threading
 from pathlib import Path
@@ -142,8 +143,8 @@ class Tap:
 
 
 def _gone(connection: socket.socket) -> bool:
-    """Whether the reader has hung up: it never sends, so anything readable is its end."""
-    try:
-        return connection.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK) == b""
-    except BlockingIOError:
-        return False
+    """Whether the reader has hung up: it never sends, so anything readable is its end.
+
+    Asked without `recv`: on a socket with a timeout that waits the whole timeout first, whatever its flags say.
+    """
+    return bool(select.select([connection], [], [], 0)[0])
