@@ -13,7 +13,6 @@ nothing.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import statistics
 import sys
@@ -24,6 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.page import replace_block
+from benchmarks.resumable import Row, run_missing
 from edge.engine.machine import this_machine
 from training.baselines import MemoryBank
 from training.commands.train import SHIPPED_TEACHER
@@ -39,6 +40,7 @@ from training.run import RECORD_NAME, load_run
 from training.teacher.backbones import load_backbone
 
 DETECTORS = ("efficientad-s", "dfsc-efficientad-s", "lgfdr")
+BANK = "memory bank on the backbone"
 DOC = Path(__file__).resolve().parents[1] / "docs" / "results.md"
 BEGIN, END = "<!-- measured: benchmarks/detectors.py -->", "<!-- end of measured detectors -->"
 
@@ -87,7 +89,7 @@ def run_baselines(data: Path, size: int) -> list[dict[str, Any]]:
     untrained = float(np.average(list(kinds.values()), weights=counts))
     plain = {"data": data.name, "seed": 0, "steps": 0, "wall_s": 0}
     return [
-        {**plain, "method": "memory bank on the backbone", "image": neighbours},
+        {**plain, "method": BANK, "image": neighbours},
         {**plain, "method": "untrained PDN, pooled", "image": untrained},
     ]
 
@@ -127,22 +129,15 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
     if args.threads:
         torch.set_num_threads(args.threads)
-    args.out.mkdir(parents=True, exist_ok=True)
-    results = args.out / "results.jsonl"
-    rows = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    known = {(row["data"], row["method"], row["seed"]) for row in rows}
-    # Seed by seed and set by set: what is there after any time is a whole comparison.
     wanted = [(data, model, seed) for seed in args.seeds for data in args.sets for model in args.detectors]
-    for number, (data, model, seed) in enumerate([] if args.only_read else wanted, start=1):
-        if (data.name, model, seed) in known:
-            continue
-        print(f"{number} of {len(wanted)}: {data.name}, {model}, seed {seed}", file=sys.stderr, flush=True)
+
+    def run(data: Path, model: str, seed: int, rows: list[Row]) -> list[Row]:
         made = [run_detector(args, data, model, seed)]
-        if not any(row["data"] == data.name and "bank" in row["method"] for row in rows):
+        if not any(row["data"] == data.name and row["method"] == BANK for row in rows):
             made += run_baselines(data, args.size)
-        rows += made
-        with results.open("a") as stream:
-            stream.writelines(json.dumps(row) + "\n" for row in made)
+        return made
+
+    rows = run_missing(args.out / "results.jsonl", [] if args.only_read else wanted, "method", run)
     names = {data.name for data in args.sets}
     shown = sorted(
         (row for row in rows if row["data"] in names), key=lambda row: [data.name for data in args.sets].index(row["data"])
@@ -150,9 +145,7 @@ def main(argv: list[str] | None = None) -> int:
     text = f"{datetime.now(timezone.utc):%Y-%m-%d}, {this_machine()}, {args.size} px, float networks.\n\n{table(shown)}"
     print(text)
     if args.write:
-        page = DOC.read_text()
-        head, _, rest = page.partition(BEGIN)
-        DOC.write_text(f"{head}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+        replace_block(DOC, BEGIN, END, text + "\n")
     return 0
 
 

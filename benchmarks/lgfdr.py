@@ -10,7 +10,6 @@ the training. Each set is trained on its own good parts, test pictures are only 
 
 import argparse
 import dataclasses
-import json
 import logging
 import statistics
 import sys
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.resumable import run_missing
 from edge.engine.machine import this_machine
 from export.passes import passes_of
 from export.run_graph import build_engine
@@ -148,19 +148,10 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
     if args.threads:
         torch.set_num_threads(args.threads)
-    args.out.mkdir(parents=True, exist_ok=True)
-    results = args.out / "results.jsonl"
-    rows = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    known = {(row["data"], row["variant"], row["seed"]) for row in rows}
-    # Seed by seed and set by set: what is there after any time is a whole comparison.
     wanted = [(data, variant, seed) for seed in args.seeds for data in args.sets for variant in args.variants]
-    for number, (data, variant, seed) in enumerate(wanted, start=1):
-        if (data.name, variant, seed) in known:
-            continue
-        print(f"{number} of {len(wanted)}: {data.name}, {variant}, seed {seed}", file=sys.stderr, flush=True)
-        rows.append(run_one(args, data, variant, seed))
-        with results.open("a") as stream:
-            stream.write(json.dumps(rows[-1]) + "\n")
+    rows = run_missing(
+        args.out / "results.jsonl", wanted, "variant", lambda data, variant, seed, _: [run_one(args, data, variant, seed)]
+    )
     shown = [row for row in rows if row["variant"] in args.variants]
     text = table(shown, latencies(args, shown))
     head = f"{datetime.now(timezone.utc):%Y-%m-%d}, {this_machine()}, {args.size} px\n\n"

@@ -129,7 +129,7 @@ class Node:
             if self.refused == 1:
                 logger.warning("%s (said once, counted from now on)", error)
             return
-        self.refused += message.retain  # an old one, which nobody asks for now
+        self.refused += message.retain  # stored by the broker: whoever asked may be long gone
         self._asked = self._asked or asked
 
     # --- inside, with the lock held ---------------------------------------------------------------------------------------

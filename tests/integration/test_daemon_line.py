@@ -291,7 +291,7 @@ def test_mqtt_3_1_1_carries_everything(tmp_path, mosquitto, ear, rigs):
 # --- what keeps it from starting ------------------------------------------------------------------------------------------
 
 
-def one_line(done, code, *words):
+def assert_one_line(done, code, *words):
     assert done.returncode == code, done.stderr
     lines = [line for line in done.stderr.splitlines() if " INFO " not in line]
     assert len(lines) == 1, done.stderr
@@ -303,20 +303,20 @@ def one_line(done, code, *words):
 def test_an_unknown_key(tmp_path):
     daemon = Process(tmp_path, free_port())
     daemon.config.write_text(daemon.config.read_text().replace("valid_ms", "valid_msec"))
-    one_line(run_once(daemon.config), 2, "unknown key deadline.valid_msec: did you mean deadline.valid_ms?")
+    assert_one_line(run_once(daemon.config), 2, "unknown key deadline.valid_msec: did you mean deadline.valid_ms?")
 
 
 def test_a_bundle_that_is_missing(tmp_path):
     daemon = Process(tmp_path, free_port())
     (tmp_path / "bundle" / "tiny.onbelt").unlink()
-    one_line(run_once(daemon.config), 3, "no such bundle")
+    assert_one_line(run_once(daemon.config), 3, "no such bundle")
 
 
 def test_a_bundle_of_a_stranger(tmp_path):
     daemon = Process(tmp_path, free_port())
     make_tiny_bundle(tmp_path / "stranger")
     (tmp_path / "stranger" / "tiny.onbelt").replace(tmp_path / "bundle" / "tiny.onbelt")
-    one_line(run_once(daemon.config), 3, "which this box does not trust", "put the signer's .pub file there")
+    assert_one_line(run_once(daemon.config), 3, "which this box does not trust", "put the signer's .pub file there")
 
 
 def test_a_page_port_that_is_taken(tmp_path):
@@ -325,7 +325,7 @@ def test_a_page_port_that_is_taken(tmp_path):
         taken.listen()
         port = taken.getsockname()[1]
         daemon = Process(tmp_path, free_port(), page={"enabled": True, "port": port})
-        one_line(run_once(daemon.config), 2, f"port {port} is taken", "another program")
+        assert_one_line(run_once(daemon.config), 2, f"port {port} is taken", "another program")
 
 
 def test_a_trigger_port_that_is_taken(tmp_path):
@@ -333,20 +333,20 @@ def test_a_trigger_port_that_is_taken(tmp_path):
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
         daemon = Process(tmp_path, free_port(), trigger={"listen": f"127.0.0.1:{port}"})
-        one_line(run_once(daemon.config), 2, f"cannot listen on 127.0.0.1:{port}", "choose another port")
+        assert_one_line(run_once(daemon.config), 2, f"cannot listen on 127.0.0.1:{port}", "choose another port")
 
 
 def test_a_camera_that_is_missing(tmp_path):
     daemon = Process(tmp_path, free_port())
     for picture in (tmp_path / "pictures").iterdir():
         picture.unlink()
-    one_line(run_once(daemon.config), 1, "found none", "check camera.folder.path")
+    assert_one_line(run_once(daemon.config), 1, "found none", "check camera.folder.path")
 
 
 def test_a_journal_in_use(tmp_path):
     daemon = Process(tmp_path, free_port())
     with Journal(tmp_path / "journal.db", "st2", 4 * 2**20):
-        one_line(run_once(daemon.config), 1, "in use by process", "a journal of its own")
+        assert_one_line(run_once(daemon.config), 1, "in use by process", "a journal of its own")
 
 
 def test_check_tries_everything_and_says_so(tmp_path, mosquitto):

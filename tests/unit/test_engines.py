@@ -226,7 +226,7 @@ def test_a_fresh_process_gives_the_same_bits(request, home, kind, backend):
 
 @pytest.mark.parametrize(("kind", "bound"), [("floats", FLOAT_BOUND), ("ints", INT8_BOUND)])
 def test_the_engines_agree(request, kind, bound):
-    pytest.importorskip("openvino")
+    pytest.importorskip("openvino", reason="openvino is not installed (pip install openvino)")
     bundle = request.getfixturevalue(kind)
     worst = 0.0
     with open_engine(bundle, "openvino", 2) as first, open_engine(bundle, "onnxruntime", 2) as second:

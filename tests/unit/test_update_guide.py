@@ -21,7 +21,7 @@ def test_there_are_commands():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_guide_is_one(command):
     words = shlex.split(command, comments=True)
-    build_parser().parse_args(words[1:])
+    assert build_parser().parse_args(words[1:]).verb == words[1]
 
 
 def test_a_reason_of_the_guide_is_one():

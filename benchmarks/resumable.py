@@ -1,0 +1,36 @@
+"""Long rows of trainings, one line of JSON each: what is there is not run again, so a stopped row goes on."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def run_missing(
+    results: Path, wanted: Iterable[tuple[Path, str, int]], label: str, run: Callable[[Path, str, int, list[Row]], list[Row]]
+) -> list[Row]:
+    """Runs what is wanted and not yet in the file, and adds it there.
+
+    Args:
+        results: a line a row; made when missing.
+        wanted: (data set, what to train, seed), in order: what is there after any time should be a whole comparison.
+        label: the rows' key for what was trained; "data" and "seed" are the others.
+        run: makes the rows of one, given those there are.
+
+    Returns:
+        All rows of the file, old and new.
+    """
+    results.parent.mkdir(parents=True, exist_ok=True)
+    rows = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    known = {(row["data"], row[label], row["seed"]) for row in rows}
+    missing = [one for one in wanted if (one[0].name, *one[1:]) not in known]
+    for number, (data, what, seed) in enumerate(missing, start=1):
+        print(f"{number} of {len(missing)}: {data.name}, {what}, seed {seed}", file=sys.stderr, flush=True)
+        made = run(data, what, seed, rows)
+        rows += made
+        with results.open("a") as stream:
+            stream.writelines(json.dumps(row) + "\n" for row in made)
+    return rows
