@@ -377,4 +377,4 @@ class Daemon:
 
     def _on_station(self, snapshot: Snapshot) -> None:
         if snapshot.phase is not Phase.STOPPING:
-            self._notifier.status(f"{snapshot.phase.value}: {'; '.join(snapshot.reasons) or 'all well'}"[:200])
+            self._notifier.status(snapshot.status)

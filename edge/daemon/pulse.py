@@ -208,7 +208,7 @@ class Pulse:
         self._station.clear("stuck")
         if not self._ready and self._station.phase not in {Phase.STARTING, Phase.WARMING}:
             self._ready = True
-            self._notifier.ready(f"{self._station.phase.value}, armed: {self._station.armed}")
+            self._notifier.ready(self._station.snapshot().status)
         if self._ready:
             self._notifier.alive()
 

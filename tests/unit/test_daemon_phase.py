@@ -31,8 +31,10 @@ def test_from_start_to_armed_and_back():
     assert phase_of(station) is Phase.RUNNING
     assert station.armed
     assert station.token() == "chk-1"
+    assert station.snapshot().status == "RUNNING, armed: True: all well"
     station.raise_("broker", "warning", "gone", "start it")
     assert phase_of(station) is Phase.DEGRADED
+    assert station.snapshot().status == "DEGRADED, armed: True: gone; start it"
     assert station.armed
     station.raise_("camera", "fault", "no frame", "cable")
     assert phase_of(station) is Phase.FAULT

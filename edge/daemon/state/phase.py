@@ -90,6 +90,11 @@ class Snapshot:
     check: Check | None
 
     @property
+    def status(self) -> str:
+        """One line for the service manager."""
+        return f"{self.phase.value}, armed: {self.armed}: {'; '.join(self.reasons) or 'all well'}"[:200]
+
+    @property
     def reasons(self) -> list[str]:
         """Why it is not armed or not well, for people."""
         found = [f"{one.text}; {one.remedy}" for one in self.conditions]
