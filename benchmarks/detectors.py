@@ -35,11 +35,11 @@ from training.evaluate import evaluate, to_json
 from training.evaluate.baseline import untrained_auroc
 from training.loop import TrainRequest, train
 from training.metrics.ranking import auroc
-from training.recipe import make_config
+from training.recipe import LGFDR, make_config
 from training.run import RECORD_NAME, load_run
 from training.teacher.backbones import load_backbone
 
-DETECTORS = ("efficientad-s", "dfsc-efficientad-s", "lgfdr")
+DETECTORS = ("efficientad-s", "dfsc-efficientad-s", LGFDR)
 BANK = "memory bank on the backbone"
 DOC = Path(__file__).resolve().parents[1] / "docs" / "results.md"
 BEGIN, END = "<!-- measured: benchmarks/detectors.py -->", "<!-- end of measured detectors -->"
@@ -53,6 +53,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="S", help="default: 0 1 2")
     parser.add_argument("--size", type=int, default=128, metavar="PX", help="side of the pictures (default: %(default)s)")
     parser.add_argument("--steps", type=int, metavar="N", help="steps of each run (default: the recipe's)")
+    parser.add_argument("--knob", action="append", default=[], metavar="NAME=VALUE", help="a knob of EfficientAD (repeatable)")
     parser.add_argument("--natural", type=Path, metavar="DIR", help="photographs (default: generated pictures)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
     parser.add_argument("--only-read", action="store_true", help="make the table of what is there")
@@ -64,14 +65,16 @@ def run_detector(args: argparse.Namespace, data: Path, model: str, seed: int) ->
     """Train where that is not done yet, and evaluate."""
     out = args.out / "runs" / f"{data.name}-{model}-{seed}"
     if not (out / RECORD_NAME).exists():
-        config = make_config(model, size=args.size, seed=seed, steps=args.steps)
+        changes = () if model == LGFDR else args.knob
+        config = make_config(model, size=args.size, seed=seed, steps=args.steps, changes=changes)
         dataset = open_dataset(data, seed)
         resume = (out / "checkpoint.pt").exists()
         train(TrainRequest(dataset, config, SHIPPED_TEACHER, out, args.natural, torch.device("cpu"), resume=resume))
     record = load_run(out).record
     found = to_json(evaluate(out, data))
     return {
-        "data": data.name, "method": model, "seed": seed, "steps": record.steps, "wall_s": round(record.wall_s),
+        "data": data.name, "method": model, "seed": seed, "size": record.config.size,
+        "steps": record.steps, "wall_s": round(record.wall_s),
         "image": found["image_auroc"], "low": found["image_auroc_interval"][0], "high": found["image_auroc_interval"][1],
         "st": found["branches"]["st"], "ae": found["branches"]["ae"], "good": found["good"], "bad": found["bad"],
         "pixel_ap": found["pixel_ap"], "au_pro": found["au_pro_0.3"],
@@ -87,7 +90,7 @@ def run_baselines(data: Path, size: int) -> list[dict[str, Any]]:
     kinds = untrained_auroc(dataset, size)
     counts = [sum(item.type == kind for item in dataset.test) for kind in kinds]
     untrained = float(np.average(list(kinds.values()), weights=counts))
-    plain = {"data": data.name, "seed": 0, "steps": 0, "wall_s": 0}
+    plain = {"data": data.name, "seed": 0, "size": size, "steps": 0, "wall_s": 0}
     return [
         {**plain, "method": BANK, "image": neighbours},
         {**plain, "method": "untrained PDN, pooled", "image": untrained},
@@ -97,8 +100,8 @@ def run_baselines(data: Path, size: int) -> list[dict[str, Any]]:
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: a mean over the seeds and the largest distance from it; with one seed the interval over the pictures."""
     lines = [
-        "| set | method | seeds | image AUROC | map_st alone | map_ae alone | pixel AP | AU-PRO | steps | training |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| set | method | side | seeds | image AUROC | map_st alone | map_ae alone | pixel AP | AU-PRO | steps | training |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for data in dict.fromkeys(row["data"] for row in rows):
         mine = [row for row in rows if row["data"] == data]
@@ -112,7 +115,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             steps = f"{some[0]['steps']:,}" if some[0]["steps"] else "-"
             name = f"{data}{counts}" if number == 0 else ""
             taken = f"{minutes:.0f} min" if some[0]["steps"] else "-"
-            lines.append(f"| {name} | {method} | {len(some)} | {' | '.join(cells)} | {steps} | {taken} |")
+            lines.append(f"| {name} | {method} | {some[0]['size']} | {len(some)} | {' | '.join(cells)} | {steps} | {taken} |")
     return "\n".join(lines)
 
 
@@ -142,7 +145,7 @@ def main(argv: list[str] | None = None) -> int:
     shown = sorted(
         (row for row in rows if row["data"] in names), key=lambda row: [data.name for data in args.sets].index(row["data"])
     )
-    text = f"{datetime.now(timezone.utc):%Y-%m-%d}, {this_machine()}, {args.size} px, float networks.\n\n{table(shown)}"
+    text = f"{datetime.now(timezone.utc):%Y-%m-%d}, {this_machine()}, float networks.\n\n{table(shown)}"
     print(text)
     if args.write:
         replace_block(DOC, BEGIN, END, text + "\n")

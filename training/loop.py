@@ -125,7 +125,7 @@ def make_detector(config: RunConfig, teacher_path: Path, frames: NDArray[np.uint
             f"distil one with `onbelt distill --model {config.pdn.value}`"
         )
     torch.manual_seed(config.seed)
-    detector = Detector(config.pdn, config.size, HeadInput(config.head_input), config.map_directions)
+    detector = Detector(config.pdn, config.size, HeadInput(config.head_input), config.map_directions, config.student_width)
     detector.teacher.load_state_dict(teacher.state_dict())
     detector.teacher.requires_grad_(requires_grad=False)
     detector.to(device)

@@ -29,7 +29,7 @@ from training.knobs import refuse_unless, with_changes
 from training.lgfdr.knobs import LgfdrKnobs, check_knobs
 from training.losses import DfscKnobs
 from training.networks.autoencoder import MAX_SIDE_PX, MIN_SIDE_PX, SIDE_STEP_PX
-from training.networks.pdn import TEACHER_CHANNELS, PdnSize
+from training.networks.pdn import FULL_WIDTH, TEACHER_CHANNELS, WIDTH_STEP, PdnSize, is_width
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +60,7 @@ class FastKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="fa
         autoencoder_noise: Alpha of the noise on the 64 numbers the auto-encoder's encoder passes on (`training.feature_noise`):
             what LGFDR does to its features; 0 adds none.
         student_batch: Pictures a step of the student.
+        student_width: Part of the paper's hidden channels that the student has (`training.networks.pdn`).
         autoencoder_muon_rate: Peak length of Muon's steps on the auto-encoder's hidden kernels, as a share of their norm.
         autoencoder_adam_rate: Peak learning rate of the rest of it.
         student_muon_rate: The same of the student.
@@ -82,6 +83,7 @@ class FastKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="fa
     autoencoder_batch: int = 8
     autoencoder_noise: float = 0.0
     student_batch: int = 2
+    student_width: float = FULL_WIDTH
     autoencoder_muon_rate: float = 0.01
     autoencoder_adam_rate: float = 2.5e-3
     student_muon_rate: float = 0.01
@@ -150,6 +152,11 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Size of the patch description networks."""
         return MODELS[self.model][0]
 
+    @property
+    def student_width(self) -> float:
+        """Part of the paper's hidden channels that the student has."""
+        return self.knobs.student_width if isinstance(self.knobs, FastKnobs) else FULL_WIDTH
+
 
 def make_config(
     model: str,
@@ -215,6 +222,11 @@ def check_fast(knobs: FastKnobs) -> FastKnobs:
         (knobs.steps >= 1 and knobs.autoencoder_steps >= 1, "steps and autoencoder_steps", "each at least 1"),
         (knobs.autoencoder_batch >= 2, "autoencoder_batch", "at least 2: its normalizations compare pictures"),
         (knobs.student_batch >= 1, "student_batch", "at least 1"),
+        (
+            is_width(knobs.student_width),
+            "student_width",
+            f"above 0 and up to 1, a multiple of {WIDTH_STEP:g}",
+        ),
         (0 <= knobs.autoencoder_noise <= 1000, "autoencoder_noise", "from 0 to 1000"),
         (all(getattr(knobs, name) > 0 for name in rates.split(" and ")), rates, "each above 0"),
         (knobs.weight_decay >= 0, "weight_decay", "at least 0"),

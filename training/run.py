@@ -140,7 +140,7 @@ def empty_detector(config: RunConfig) -> AnyDetector:
     """The detector a configuration describes, before any weights are put into it."""
     if isinstance(config.knobs, LgfdrKnobs):
         return LgfdrDetector(config.knobs, config.size)
-    return Detector(config.pdn, config.size, HeadInput(config.head_input), config.map_directions)
+    return Detector(config.pdn, config.size, HeadInput(config.head_input), config.map_directions, config.student_width)
 
 
 def save_run(path: Path, record: RunRecord, detector: AnyDetector) -> None:

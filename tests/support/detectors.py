@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from training.networks.detector import Detector, HeadInput
-from training.networks.pdn import TEACHER_CHANNELS, PdnSize
+from training.networks.pdn import FULL_WIDTH, TEACHER_CHANNELS, PdnSize
 
 
 def random_detector(
@@ -13,10 +13,11 @@ def random_detector(
     head: HeadInput = HeadInput.TEACHER,
     seed: int = 0,
     directions: int = TEACHER_CHANNELS,
+    student_width: float = FULL_WIDTH,
 ) -> Detector:
     """A frozen detector, every constant off its default so that a pass that forgets one is seen."""
     torch.manual_seed(seed)
-    detector = Detector(pdn, size, head, directions).eval().requires_grad_(requires_grad=False)
+    detector = Detector(pdn, size, head, directions, student_width).eval().requires_grad_(requires_grad=False)
     for module in detector.modules():
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(module.weight)

@@ -15,40 +15,12 @@ from export.graph.detector import AE_DIFFERENCE, ST_DIFFERENCE, write_graph
 from export.passes import Passes, Quantizer, passes_of
 from export.quantize.scheme import Form
 from export.run_graph import build_engine, score_all
+from tests.support.detectors import random_detector
 from training.networks.detector import Detector, HeadInput
 from training.networks.pdn import PdnSize
 
 SIZE = 128
 DIRECTIONS = 40
-
-
-def random_detector(pdn: PdnSize = PdnSize.SMALL, head: HeadInput = HeadInput.TEACHER) -> Detector:
-    """Random weights at He's scale, and constants that leave no pass without work."""
-    torch.manual_seed(0)
-    detector = Detector(pdn, SIZE, head, DIRECTIONS).eval().requires_grad_(requires_grad=False)
-    for module in detector.modules():
-        if isinstance(module, torch.nn.Conv2d):
-            torch.nn.init.kaiming_normal_(module.weight)
-            if module.bias is not None:
-                torch.nn.init.normal_(module.bias, std=0.05)
-    side = detector.side
-    root = torch.randn(384, 384) / 20
-    for name, value in {
-        "teacher_mean": torch.randn(384),
-        "teacher_std": torch.rand(384) + 0.5,
-        "basis_st": torch.linalg.qr(torch.randn(384, 384))[0][:DIRECTIONS],
-        "basis_ae": torch.linalg.qr(torch.randn(384, 384))[0][:DIRECTIONS],
-        "cell_st": torch.rand(2, side, side) + 0.5,
-        "cell_ae": torch.rand(2, side, side) + 0.5,
-        "q_st": torch.tensor([2.0, 9.0]),
-        "q_ae": torch.tensor([1.0, 4.0]),
-        "head_mean": torch.randn(384),
-        "head_precision": root @ root.T,
-        "head_z": torch.tensor([5.0, 2.0]),
-        "fusion": torch.tensor([0.3, 0.5, 1.0, 0.2, 0.4, 0.7, 0.9]),
-    }.items():
-        getattr(detector, name).copy_(value)
-    return detector
 
 
 def frames(n: int) -> np.ndarray:
@@ -58,7 +30,7 @@ def frames(n: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def measured() -> tuple[Detector, Passes, Quantizer]:
     """A detector, and what writes its graphs."""
-    detector = random_detector()
+    detector = random_detector(directions=DIRECTIONS)
     passes = passes_of(detector)
     good = frames(2)
     return detector, passes, passes.quantizer(np.concatenate([good, damaged_frames(good, 2, 0)]), 63)
@@ -72,10 +44,16 @@ def quantized(measured) -> tuple[Detector, onnx.ModelProto, onnx.ModelProto]:
 
 
 @pytest.mark.parametrize(
-    ("pdn", "head"), [(PdnSize.SMALL, HeadInput.TEACHER), (PdnSize.SMALL, HeadInput.STUDENT), (PdnSize.MEDIUM, HeadInput.TEACHER)]
+    ("pdn", "head", "width"),
+    [
+        (PdnSize.SMALL, HeadInput.TEACHER, 1.0),
+        (PdnSize.SMALL, HeadInput.STUDENT, 0.5),
+        (PdnSize.MEDIUM, HeadInput.TEACHER, 1.0),
+        (PdnSize.MEDIUM, HeadInput.STUDENT, 0.25),
+    ],
 )
-def test_the_float_graph_gives_the_detectors_numbers(pdn, head):
-    detector = random_detector(pdn, head)
+def test_the_float_graph_gives_the_detectors_numbers(pdn, head, width):
+    detector = random_detector(pdn, head=head, directions=DIRECTIONS, student_width=width)
     model = write_graph(fuse(detector))
     onnx.checker.check_model(model, full_check=True)
     frame = frames(1)

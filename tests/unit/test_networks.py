@@ -55,6 +55,21 @@ def test_cost_at_128_px_is_that_of_the_shipped_models():
 
 
 @pytest.mark.parametrize("size", list(PdnSize))
+def test_a_narrow_student_has_a_part_of_the_hidden_channels_and_all_of_the_output(size):
+    narrow, full = Pdn(size, 768, width=0.5), Pdn(size, 768)
+    hidden = [module.out_channels for module in narrow.modules() if isinstance(module, nn.Conv2d)]
+    wanted = [module.out_channels for module in full.modules() if isinstance(module, nn.Conv2d)]
+    assert [channels if channels == 768 else 2 * channels for channels in hidden] == wanted
+    assert narrow(torch.zeros(1, 3, 64, 64)).shape == full(torch.zeros(1, 3, 64, 64)).shape
+
+
+@pytest.mark.parametrize("width", [0.0, 0.3, 1.125, -0.5, float("nan")])
+def test_a_width_that_no_layer_can_have_is_refused(width):
+    with pytest.raises(ValueError, match=r"expected a width above 0 and up to 1, a multiple of 0\.125"):
+        Pdn(PdnSize.SMALL, width=width)
+
+
+@pytest.mark.parametrize("size", list(PdnSize))
 def test_padding_moves_the_grid_by_four_cells_and_changes_nothing_else(size):
     torch.manual_seed(0)
     plain, padded = Pdn(size, 8), Pdn(size, 8, padding=True)

@@ -258,6 +258,7 @@ def test_knobs_of_the_recipe_come_from_the_command_line():
     for wrong, message in (
         ("autoencoder_noise=-1", "autoencoder_noise: expected from 0 to 1000, got -1.0"),
         ("autoencoder_batch=1", "at least 2"),
+        ("student_width=0.3", "student_width: expected above 0 and up to 1, a multiple of 0.125, got 0.3"),
         ("warmup=2", "warmup and final_rate: expected each from 0 to 1, got 2.0, 0.01"),
         ("student_adam_rate=0", "student_adam_rate: expected each above 0"),
         ("gate=se", "--knob gate=se: expected NAME=VALUE with a name of steps, "),

@@ -31,7 +31,7 @@ import torch
 from torch import nn
 
 from training.networks.autoencoder import Autoencoder
-from training.networks.pdn import TEACHER_CHANNELS, Pdn, PdnSize, grid_side
+from training.networks.pdn import FULL_WIDTH, TEACHER_CHANNELS, Pdn, PdnSize, grid_side
 from training.networks.scoring import ScoringNetwork
 
 QUIET_Z = 3.0
@@ -85,9 +85,10 @@ class Detector(ScoringNetwork):
         size: Side of the picture in pixels.
         head_input: What the global head pools.
         map_directions: k, how many directions of a difference its map keeps; 384 keeps all.
+        student_width: Part of the paper's hidden channels that the student has.
 
     Raises:
-        ValueError: `map_directions` is not from 1 to 384.
+        ValueError: `map_directions` is not from 1 to 384, or `student_width` not as `Pdn` wants it.
     """
 
     teacher_mean: torch.Tensor
@@ -102,7 +103,12 @@ class Detector(ScoringNetwork):
     fusion: torch.Tensor
 
     def __init__(
-        self, pdn: PdnSize, size: int, head_input: HeadInput = HeadInput.TEACHER, map_directions: int = TEACHER_CHANNELS
+        self,
+        pdn: PdnSize,
+        size: int,
+        head_input: HeadInput = HeadInput.TEACHER,
+        map_directions: int = TEACHER_CHANNELS,
+        student_width: float = FULL_WIDTH,
     ) -> None:
         super().__init__()
         if not 1 <= map_directions <= TEACHER_CHANNELS:
@@ -111,7 +117,7 @@ class Detector(ScoringNetwork):
         self.size = size
         self.head_input = HeadInput(head_input)
         self.teacher = Pdn(pdn, TEACHER_CHANNELS)
-        self.student = Pdn(pdn, 2 * TEACHER_CHANNELS)
+        self.student = Pdn(pdn, 2 * TEACHER_CHANNELS, width=student_width)
         self.autoencoder = Autoencoder(size)
         self.register_buffer("teacher_mean", torch.zeros(TEACHER_CHANNELS))
         self.register_buffer("teacher_std", torch.ones(TEACHER_CHANNELS))

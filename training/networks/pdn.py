@@ -27,6 +27,10 @@ TEACHER_CHANNELS = 384
 BORDER_CELLS = 4
 """Cells by which the grid with padding is larger than the grid without, on each side."""
 
+FULL_WIDTH = 1.0
+WIDTH_STEP = 0.125
+"""A width is a part of the paper's hidden channels. The narrowest layer has 128, and INT8 kernels take 16 at a time."""
+
 STRIDE_PX = 4
 RECEPTIVE_FIELD_PX = 33
 
@@ -51,6 +55,11 @@ def grid_side(size: int, *, padding: bool = False) -> int:
     return size // STRIDE_PX - (0 if padding else 2 * BORDER_CELLS)
 
 
+def is_width(width: float) -> bool:
+    """Whether a network can have this part of the paper's hidden channels."""
+    return 0 < width <= FULL_WIDTH and width % WIDTH_STEP == 0
+
+
 class Pdn(nn.Module):
     """A patch description network.
 
@@ -58,10 +67,18 @@ class Pdn(nn.Module):
         size: Small (4 convolutions) or medium (6).
         channels: Channels of the output: 384 for a teacher, 768 for a student.
         padding: True gives a grid of side s/4, False of s/4 - 8, from the same weights.
+        width: Part of the paper's hidden channels that the hidden layers have; what a layer costs falls with its square.
+
+    Raises:
+        ValueError: `width` gives a layer a number of channels that is not a multiple of 16, or more than the paper's.
     """
 
-    def __init__(self, size: PdnSize, channels: int = TEACHER_CHANNELS, *, padding: bool = False) -> None:
+    def __init__(
+        self, size: PdnSize, channels: int = TEACHER_CHANNELS, *, padding: bool = False, width: float = FULL_WIDTH
+    ) -> None:
         super().__init__()
+        if not is_width(width):
+            raise ValueError(f"expected a width above 0 and up to {FULL_WIDTH:g}, a multiple of {WIDTH_STEP:g}; got {width:g}")
         self.size = PdnSize(size)
         self.channels = channels
         self.padding = padding
@@ -70,21 +87,22 @@ class Pdn(nn.Module):
         def pool() -> nn.AvgPool2d:
             return nn.AvgPool2d(2, 2, padding=one)
 
-        relu = nn.ReLU
+        relu, first, second = nn.ReLU, round(128 * width), round(256 * width)
         if self.size is PdnSize.SMALL:
             layers: list[nn.Module] = [
-                nn.Conv2d(3, 128, 4, padding=wide), relu(), pool(),
-                nn.Conv2d(128, 256, 4, padding=wide), relu(), pool(),
-                nn.Conv2d(256, 256, 3, padding=one), relu(),
-                nn.Conv2d(256, channels, 4),
+                nn.Conv2d(3, first, 4, padding=wide), relu(), pool(),
+                nn.Conv2d(first, second, 4, padding=wide), relu(), pool(),
+                nn.Conv2d(second, second, 3, padding=one), relu(),
+                nn.Conv2d(second, channels, 4),
             ]  # fmt: skip
         else:
+            first, second = 2 * first, 2 * second
             layers = [
-                nn.Conv2d(3, 256, 4, padding=wide), relu(), pool(),
-                nn.Conv2d(256, 512, 4, padding=wide), relu(), pool(),
-                nn.Conv2d(512, 512, 1), relu(),
-                nn.Conv2d(512, 512, 3, padding=one), relu(),
-                nn.Conv2d(512, channels, 4), relu(),
+                nn.Conv2d(3, first, 4, padding=wide), relu(), pool(),
+                nn.Conv2d(first, second, 4, padding=wide), relu(), pool(),
+                nn.Conv2d(second, second, 1), relu(),
+                nn.Conv2d(second, second, 3, padding=one), relu(),
+                nn.Conv2d(second, channels, 4), relu(),
                 nn.Conv2d(channels, channels, 1),
             ]  # fmt: skip
         self.layers = nn.Sequential(*layers)
