@@ -1,6 +1,7 @@
 """`onbelt gate` as a process on a real broker, with a line before it and a station that says what the test wants."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -141,11 +142,30 @@ def test_print_config_and_wrong_files(tmp_path):
     assert "Traceback" not in refused.stderr
 
 
-def test_a_taken_port_is_said_in_one_line(cell, tmp_path):
-    argv = [sys.executable, "-m", "edge.cli", "gate", "--config", str(cell.gate.config)]
+@pytest.mark.parametrize("check", [[], ["--check"]])
+def test_a_taken_port_is_said_in_one_line(cell, check):
+    argv = [sys.executable, "-m", "edge.cli", "gate", "--config", str(cell.gate.config), *check]
     second = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
     assert second.returncode == 2
     assert "is another gate running?" in second.stderr.splitlines()[-1]
+
+
+def test_check_tries_wires_and_broker_and_opens_nothing(cell):
+    cell.gate.stop()
+    argv = [sys.executable, "-m", "edge.cli", "gate", "--config", str(cell.gate.config), "--check"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    tried = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert tried.keys() == {"configuration", "secrets", "wires", "broker"}
+    assert all(found.startswith("ok: ") for found in tried.values())
+    # Without a broker the gate may start: it rejects until it hears of its station.
+    alone = cell.gate.config.with_name("alone.toml")
+    alone.write_text(re.sub(r"(?m)^port = \d+", "port = 9", cell.gate.config.read_text()))
+    missing = subprocess.run(
+        [*argv[:-2], str(alone), "--check", "--json"], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert missing.returncode == 0, missing.stderr
+    assert json.loads(missing.stdout)["checks"][-1].startswith("broker         MISSING: ")
 
 
 def test_figures_are_one_json_object(cell):
