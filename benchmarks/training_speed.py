@@ -40,7 +40,7 @@ PAPER_STEPS = 70_000
 def detector_for(config: RunConfig, frames: np.ndarray[Any, np.dtype[np.uint8]]) -> Detector:
     """An untrained detector with the statistics of an untrained teacher: speed does not depend on what weights say."""
     torch.manual_seed(0)
-    detector = Detector(config.pdn, config.size, map_directions=config.map_directions)
+    detector = Detector(config.pdn, config.size, map_directions=config.map_directions, student_width=config.student_width)
     detector.teacher.load_state_dict(Pdn(PdnSize.SMALL).state_dict())
     mean, std = teacher_statistics(detector.teacher, frames, torch.device("cpu"))
     detector.teacher_mean.copy_(mean)

@@ -78,12 +78,12 @@ class FastKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="fa
         clip_norm: Largest norm of a gradient.
     """
 
-    steps: int = 1600
-    autoencoder_steps: int = 800
+    steps: int = 2400
+    autoencoder_steps: int = 1200
     autoencoder_batch: int = 8
     autoencoder_noise: float = 0.0
     student_batch: int = 2
-    student_width: float = FULL_WIDTH
+    student_width: float = 0.5
     autoencoder_muon_rate: float = 0.01
     autoencoder_adam_rate: float = 2.5e-3
     student_muon_rate: float = 0.01
