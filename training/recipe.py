@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 FAST_DIRECTIONS = 64
 """Four times what cost accuracy on the tray; the engine's time falls by a fifth (`docs/results.md`)."""
 
+FAST_STUDENT_WIDTH = 0.5
+"""Three tenths less time in the engine, and steps of the student that take less than half (`docs/adr/0011-half-a-student.md`)."""
+
 MODELS: dict[str, tuple[PdnSize, bool]] = {
     "efficientad-s": (PdnSize.SMALL, False),
     "efficientad-m": (PdnSize.MEDIUM, False),
@@ -60,7 +63,8 @@ class FastKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="fa
         autoencoder_noise: Alpha of the noise on the 64 numbers the auto-encoder's encoder passes on (`training.feature_noise`):
             what LGFDR does to its features; 0 adds none.
         student_batch: Pictures a step of the student.
-        student_width: Part of the paper's hidden channels that the student has (`training.networks.pdn`).
+        student_width: Part of the paper's hidden channels that the student has (`training.networks.pdn`). Runs that do not name
+            it have them all; new ones get `FAST_STUDENT_WIDTH`.
         autoencoder_muon_rate: Peak length of Muon's steps on the auto-encoder's hidden kernels, as a share of their norm.
         autoencoder_adam_rate: Peak learning rate of the rest of it.
         student_muon_rate: The same of the student.
@@ -83,7 +87,7 @@ class FastKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="fa
     autoencoder_batch: int = 8
     autoencoder_noise: float = 0.0
     student_batch: int = 2
-    student_width: float = 0.5
+    student_width: float = FULL_WIDTH
     autoencoder_muon_rate: float = 0.01
     autoencoder_adam_rate: float = 2.5e-3
     student_muon_rate: float = 0.01
@@ -195,7 +199,7 @@ def make_config(
         return RunConfig(model, size, seed, check_knobs(with_changes(towers, changes), size), None)
     knobs: Knobs
     if recipe == "fast":
-        knobs = FastKnobs()
+        knobs = FastKnobs(student_width=FAST_STUDENT_WIDTH)
         if steps is not None:
             ratio = knobs.autoencoder_steps / knobs.steps
             knobs = msgspec.structs.replace(knobs, steps=steps, autoencoder_steps=max(1, math.ceil(steps * ratio)))

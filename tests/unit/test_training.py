@@ -25,7 +25,7 @@ from training.networks.autoencoder import Autoencoder
 from training.networks.detector import Detector, mean_square
 from training.networks.pdn import Pdn, PdnSize
 from training.progress import Progress
-from training.recipe import FastKnobs, PaperKnobs, RunConfig, height_at, make_config
+from training.recipe import FAST_STUDENT_WIDTH, FastKnobs, PaperKnobs, RunConfig, height_at, make_config
 from training.run import CHECKPOINT_NAME, RECORD_NAME, WEIGHTS_NAME, load_run
 from training.teacher.store import TeacherInfo, save_teacher
 from training.teacher.textures import generate_texture
@@ -249,6 +249,15 @@ def test_steps_scale_both_phases():
     assert knobs.steps == 7
     assert knobs.autoencoder_steps == pytest.approx(7 * whole.autoencoder_steps / whole.steps, abs=1)
     assert make_config("efficientad-m", recipe="paper").knobs == PaperKnobs()
+
+
+def test_new_runs_have_a_narrow_student_and_runs_that_name_no_width_the_papers():
+    assert make_config("dfsc-efficientad-s").student_width == FAST_STUDENT_WIDTH < 1
+    assert make_config("efficientad-m", steps=7).student_width == FAST_STUDENT_WIDTH
+    assert make_config("efficientad-s", changes=["student_width=1"]).student_width == 1
+    assert make_config("efficientad-s", recipe="paper").student_width == 1
+    older = msgspec.json.decode(b'{"recipe": "fast", "steps": 1600}', type=FastKnobs)
+    assert RunConfig("efficientad-s", 128, 0, older, None).student_width == 1
 
 
 def test_knobs_of_the_recipe_come_from_the_command_line():
