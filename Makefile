@@ -14,6 +14,7 @@
 #   make limits   the promises of limits and drift alarms, measured; writes docs/limits.md
 #   make whatif   what the guaranteed limit of each product costs in misses, and what buys them back (after make products)
 #   make dfsc-gap does the gap between teacher and auto-encoder warn of missed logical defects? (after make products; an hour)
+#   make dfsc-ablation  DFSC's quantile and margin on the auto-encoder's map (after make products; an hour); writes into docs/results.md
 #   make powercuts 1000 power cuts of the journal's disk (root; 10 minutes); writes docs/powercuts.md
 #   make gatecheck the gate check on the reference gate and on gates with a broken rule (mosquitto); writes docs/gatecheck.md
 #   make systemd  the shipped units under a real systemd in a container (root; 2 minutes); writes docs/systemd.md
@@ -38,7 +39,7 @@ SECONDS_FUZZ ?= 60
 SETS ?= products/scenes/tray
 
 .PHONY: demo test check bench products update-kills update-power-cuts update-switch update-bad-models update-mqtt \
-	fleet limits powercuts gatecheck systemd gige lgfdr training-speed whatif dfsc-gap fuzz soak gate-safety long-line \
+	fleet limits powercuts gatecheck systemd gige lgfdr training-speed whatif dfsc-gap dfsc-ablation fuzz soak gate-safety long-line \
 	test-arm64 sight overhead clean
 
 demo: $(VENV)/.demo
@@ -75,6 +76,9 @@ dfsc-gap: $(VENV)/.train
 	for p in $(PRODUCTS); do \
 	  $(BIN)/python benchmarks/dfsc_gap.py --run products/runs/$$p --data products/scenes/$$p --out build/gap-$$p.json || exit 1; done
 	$(BIN)/python benchmarks/dfsc_gap.py --read $(PRODUCTS:%=build/gap-%.json) --write
+
+dfsc-ablation: $(VENV)/.evidence
+	$(BIN)/python benchmarks/dfsc_ablation.py products/scenes/harness --out build/dfsc-ablation.jsonl --write
 
 powercuts: $(VENV)/.train
 	tests/setup_system.sh

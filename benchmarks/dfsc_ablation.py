@@ -46,22 +46,24 @@ OFF = "without DFSC"
 KINDS = {"logical": "logical_anomalies", "structural": "structural_anomalies"}
 QUANTILES = (0.99, 0.995, 0.999)
 MARGINS = (1.1, 1.5, 3.0)
-WEIGHTS = (0.01, 0.1)
-"""Lambda: the recipe's, and ten times that."""
 
 CPU = torch.device("cpu")
 
 
 def settings() -> dict[str, DfscKnobs | None]:
-    """What is compared: a cross through the recipe's own values, at two strengths, and a margin that is not tied to tau'."""
+    """What is compared: a cross through the recipe's own values, ten times its strength, a margin not tied to tau'."""
     usual = DfscKnobs()
     made: dict[str, DfscKnobs | None] = {OFF: None}
-    for weight in WEIGHTS:
-        for quantile, margin in [(q, usual.margin) for q in QUANTILES] + [(usual.quantile, m) for m in MARGINS]:
-            knobs = msgspec.structs.replace(usual, weight=weight, quantile=quantile, margin=margin)
-            made[f"q {quantile}, m {margin} tau', lambda {weight}"] = knobs
-    made["q 0.995, m 2, lambda 0.01"] = msgspec.structs.replace(usual, margin=2.0, margin_of_tau=False)
+    for quantile, margin in [(q, usual.margin) for q in QUANTILES] + [(usual.quantile, m) for m in MARGINS]:
+        made[_label(quantile, margin)] = msgspec.structs.replace(usual, quantile=quantile, margin=margin)
+    strong = 10 * usual.weight
+    made[f"{_label(usual.quantile, usual.margin)}, lambda {strong:g}"] = msgspec.structs.replace(usual, weight=strong)
+    made[f"q {usual.quantile}, m 2"] = msgspec.structs.replace(usual, margin=2.0, margin_of_tau=False)
     return made
+
+
+def _label(quantile: float, margin: float) -> str:
+    return f"q {quantile}, m {margin} tau'"
 
 
 class Ground:
@@ -185,7 +187,7 @@ def page(rows: list[dict[str, Any]]) -> str:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Logical AUROC over the quantile and over the margin, a colour a data set, one line a strength, dotted: without DFSC."""
+    """Logical AUROC over the quantile and over the margin, a line a data set, dotted: without DFSC."""
     mpl.rcParams.update({"svg.hashsalt": "onbelt", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
     usual = DfscKnobs()
     figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True)
@@ -193,16 +195,11 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         found = {
             label: [row["logical"] for row in rows if row["data"] == name and row["setting"] == label] for label in settings()
         }
-        for axis, places in (
-            (axes[0], [(q, usual.margin, q) for q in QUANTILES]),
-            (axes[1], [(usual.quantile, m, m) for m in MARGINS]),
-        ):
+        crossed = [[(q, usual.margin, q) for q in QUANTILES], [(usual.quantile, m, m) for m in MARGINS]]
+        for axis, places in zip(axes, crossed, strict=True):
             axis.axhline(float(np.mean(found[OFF])), color=f"C{number}", linestyle=":", linewidth=1)
-            for weight, style in zip(WEIGHTS, ("o-", "s--"), strict=True):
-                values = [found[f"q {q}, m {m} tau', lambda {weight}"] for q, m, _ in places]
-                axis.plot(
-                    range(len(places)), [np.mean(v) for v in values], style, color=f"C{number}", label=f"{name}, lambda {weight}"
-                )
+            values = [np.mean(found[_label(quantile, margin)]) for quantile, margin, _ in places]
+            axis.plot(range(len(places)), values, "o-", color=f"C{number}", label=name)
             axis.set_xticks(range(len(places)), [str(place) for *_, place in places])
     axes[0].set_xlabel("quantile q of tau' (margin 1.5 tau')")
     axes[1].set_xlabel("margin, in tau' (q 0.995)")
