@@ -77,7 +77,7 @@ dfsc-gap: $(VENV)/.train
 	  $(BIN)/python benchmarks/dfsc_gap.py --run products/runs/$$p --data products/scenes/$$p --out build/gap-$$p.json || exit 1; done
 	$(BIN)/python benchmarks/dfsc_gap.py --read $(PRODUCTS:%=build/gap-%.json) --write
 
-dfsc-ablation: $(VENV)/.evidence
+dfsc-ablation: $(VENV)/.train $(VENV)/.evidence
 	$(BIN)/python benchmarks/dfsc_ablation.py products/scenes/harness --out build/dfsc-ablation.jsonl --write
 
 powercuts: $(VENV)/.train
