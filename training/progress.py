@@ -48,21 +48,22 @@ class Progress:
         """
         now = time.monotonic()
         if phase != self._phase:
-            self._phase, self._means, self._phase_start, self._phase_first = phase, {}, now, step - 1
+            # From the end of its first step: what a phase prepares before that says nothing of its rate.
+            self._phase, self._means, self._phase_start, self._phase_first = phase, {}, now, step
         for name, value in losses.items():
             old = self._means.get(name)
             self._means[name] = value if old is None else old + SMOOTHING * (value - old)
         if now - self._shown < self._every_s and step not in {phase_end, self._last}:
             return
         self._shown = now
-        rate = (step - self._phase_first) / max(1e-9, now - self._phase_start)
-        left = (phase_end - step) / rate if rate > 0 else 0.0
+        rate = 0.0 if step == self._phase_first else (step - self._phase_first) / max(1e-9, now - self._phase_start)
+        told = f"{rate:.2f} steps/s, {(phase_end - step) / rate:.0f} s left in this phase" if rate else "first step of this phase"
         line = {"step": step, "phase": phase, "steps_per_s": round(rate, 3), "elapsed_s": round(now - self._start, 1)}
         line.update({name: round(value, 6) for name, value in self._means.items()})
         with self._log.open("ab") as log:
             log.write(msgspec.json.encode(line) + b"\n")
         shown = " ".join(f"{name} {value:.4f}" for name, value in self._means.items())
         print(
-            f"{phase} step {step}/{self._last} {shown} | {rate:.2f} steps/s, {left:.0f} s left in this phase",
+            f"{phase} step {step}/{self._last} {shown} | {told}",
             file=self._stream, flush=True,
         )  # fmt: skip
