@@ -107,15 +107,17 @@ def mixes(layers: Mapping[str, Layer]) -> list[Choice]:
 
 
 def candidates(layers: Mapping[str, Layer], distances: NDArray[np.float64], allowed: int) -> list[Forms]:
-    """The mixes worth trying, the fastest first.
+    """The mixes worth trying, the fastest first; where none is foretold to hold, the nearest to float.
+
+    All in float is no mix: it would be an INT8 bundle without INT8.
 
     Args:
-        layers: measured.
+        layers: measured, at least one.
         distances: see `foretold_flips`.
         allowed: verdicts that may change.
     """
     chosen: list[Forms] = []
-    every = mixes(layers)
+    every = [one for one in mixes(layers) if any(form is not Form.FLOAT for form in one.forms.values())]
     for aim in AIMS:
         holding = (one.forms for one in every if foretold_flips(distances, one.error) <= aim * max(allowed, 0))
         forms = next((forms for forms in holding if forms not in chosen), None)
