@@ -162,7 +162,7 @@ def page(found: dict[str, Any], command: str) -> str:
     """The findings as Markdown."""
     lines = [
         "# Beside anomalib",
-        "EfficientAD-S at 256 px, batch 1, the same weights on both sides, but for the half student, which is a network of its own; "
+        "EfficientAD-S at 256 px, batch 1, the same weights on both sides, but for the half student, a network of its own; "
         "OpenVINO on the CPU, all engines in turn in one run. "
         "Ours takes uint8 pixels; anomalib's input is converted beforehand, untimed. anomalib's own model class "
         f"({found['anomalib']}), exported by its steps; scores in float agree to {found['scores_apart']:.1g} of the score.",
