@@ -15,6 +15,7 @@ from tests.support.bundles import bad_frame, good_frame, make_tiny_bundle
 from training.calibrate import fit_detector
 from training.datasets import load_frames, open_dataset
 from training.evaluate import evaluate, open_subject, to_json
+from training.networks.detector import Detector
 from training.recipe import make_config
 from training.run import RunRecord, empty_detector, load_run, package_versions, save_run
 from training.teacher.store import TeacherInfo
@@ -45,6 +46,7 @@ def run_folder(tmp_path_factory, product):
     data = open_dataset(product, seed=3)
     config = make_config("efficientad-s", size=SIDE, seed=3)
     detector = empty_detector(config)
+    assert isinstance(detector, Detector)
     fit_detector(detector, load_frames(data.train, SIDE), load_frames(data.validation, SIDE), torch.device("cpu"))
     record = RunRecord(
         config=config,

@@ -6,14 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from training import progress as module
 from training.progress import Progress
 
 
 @pytest.fixture
 def clock(monkeypatch):
     now = SimpleNamespace(s=100.0)
-    monkeypatch.setattr(module.time, "monotonic", lambda: now.s)
+    monkeypatch.setattr("training.progress.time.monotonic", lambda: now.s)
     return now
 
 
