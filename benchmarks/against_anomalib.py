@@ -38,10 +38,10 @@ from export.passes import passes_of
 from export.quantize.scheme import Form
 from export.run_graph import build_engine
 from training.networks.detector import Detector
-from training.networks.pdn import FULL_WIDTH, PdnSize
+from training.networks.pdn import FULL_WIDTH, TEACHER_CHANNELS, PdnSize
+from training.recipe import FAST_DIRECTIONS, FAST_STUDENT_WIDTH
 
 SIZE = 256
-EXACT, DIRECTIONS, NARROW = 384, 64, 0.5
 SHOWN = 4
 AIMS = (
     ("exactly fused INT8 / anomalib INT8", "onbelt int8 exact", "anomalib int8", 0.90),
@@ -114,7 +114,11 @@ def compare(threads: list[int], rounds: int, block: int) -> dict[str, Any]:
         block: likewise.
     """
     torch.set_num_threads(max(threads))
-    exact, few, narrow = random_detector(EXACT), random_detector(DIRECTIONS), random_detector(DIRECTIONS, NARROW)
+    exact, few, narrow = (
+        random_detector(TEACHER_CHANNELS),
+        random_detector(FAST_DIRECTIONS),
+        random_detector(FAST_DIRECTIONS, FAST_STUDENT_WIDTH),
+    )
     shown = pictures(SHOWN)
     other = model_of(exact)
     worst = agree(exact, other, shown)

@@ -11,11 +11,9 @@ the file already is not run again.
 
 import argparse
 import copy
-import json
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -25,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.page import replace_block
+from benchmarks.resumable import Row, run_missing
 from edge.engine.machine import this_machine
 from edge.errors import DataError
 from training.calibrate import cell_statistics
@@ -84,7 +83,7 @@ class Ground:
             self._report(self._trainer.step().figures, step, "the part all settings share")
         self._state = copy.deepcopy(self._trainer.state())
 
-    def finish(self, label: str, knobs: DfscKnobs | None) -> dict[str, Any]:
+    def finish(self, label: str, knobs: DfscKnobs | None) -> Row:
         """Goes on with one setting to the end, and measures."""
         config = msgspec.structs.replace(self.config, dfsc=knobs)
         trainer = self._trainer_of(config, self._detector)
@@ -136,29 +135,23 @@ def _no_photographs(rng: np.random.Generator) -> NDArray[np.uint8]:
     raise AssertionError(f"the auto-encoder's phase draws no pictures of other things, asked with {rng}")
 
 
-def run(sets: list[Path], seeds: list[int], steps: int, out: Path) -> list[dict[str, Any]]:
+def run(sets: list[Path], seeds: list[int], steps: int, out: Path) -> list[Row]:
     """Runs what is missing; all rows of the file."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    rows = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
-    known = {(row["data"], row["seed"], row["setting"]) for row in rows}
-    for data, seed in ((data, seed) for seed in seeds for data in sets):
-        missing = {label: knobs for label, knobs in settings().items() if (data.name, seed, label) not in known}
-        if not missing:
-            continue
-        ground = Ground(data, seed, steps)
-        for label, knobs in missing.items():
-            row = {"data": data.name, "seed": seed, "setting": label, "steps": steps, **ground.finish(label, knobs)}
-            print(
-                f"\r{data.name}, seed {seed}, {label}: logical {row['logical']:.4f}, structural {row['structural']:.4f}",
-                file=sys.stderr,
-            )
-            rows.append(row)
-            with out.open("a") as stream:
-                stream.write(json.dumps(row) + "\n")
-    return rows
+    grounds: dict[tuple[Path, int], Ground] = {}
+
+    def one(data: Path, label: str, seed: int, _: list[Row]) -> list[Row]:
+        if (data, seed) not in grounds:
+            grounds.clear()  # it holds the vectors of every picture, and nobody comes back to it
+            grounds[data, seed] = Ground(data, seed, steps)
+        found = grounds[data, seed].finish(label, settings()[label])
+        print(f"\r{label}: logical {found['logical']:.4f}, structural {found['structural']:.4f}", file=sys.stderr)
+        return [{"data": data.name, "seed": seed, "setting": label, "steps": steps, **found}]
+
+    wanted = [(data, label, seed) for seed in seeds for data in sets for label in settings()]
+    return run_missing(out, wanted, "setting", one)
 
 
-def page(rows: list[dict[str, Any]]) -> str:
+def page(rows: list[Row]) -> str:
     """The table below the figure; what several seeds gave as their mean."""
     names = list(dict.fromkeys(row["data"] for row in rows))
     seeds = sorted({row["seed"] for row in rows})
@@ -186,7 +179,7 @@ def page(rows: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, "", f"![Logical AUROC over quantile and margin]({FIGURE.name})", ""])
 
 
-def draw(rows: list[dict[str, Any]], path: Path) -> None:
+def draw(rows: list[Row], path: Path) -> None:
     """Logical AUROC over the quantile and over the margin, a line a data set, dotted: without DFSC."""
     mpl.rcParams.update({"svg.hashsalt": "onbelt", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
     usual = DfscKnobs()

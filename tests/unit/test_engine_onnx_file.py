@@ -26,7 +26,7 @@ def edited(change: Callable[[Any], object]) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def refuses(model: bytes, message: str, size: int = SIZE, precision: str = "fp32") -> None:
+def assert_refused(model: bytes, message: str, size: int = SIZE, precision: str = "fp32") -> None:
     with pytest.raises(BundleError, match=message) as caught:
         check_contract(model, size, precision)
     assert caught.value.member == "model.onnx"
@@ -118,7 +118,7 @@ def training(model: Any) -> None:
     ],
 )  # fmt: skip
 def test_what_no_model_of_ours_holds_is_refused(change, message):
-    refuses(edited(change), message)
+    assert_refused(edited(change), message)
 
 
 def test_a_deep_name_does_not_flood_the_message():
@@ -132,23 +132,23 @@ def test_a_deep_name_does_not_flood_the_message():
 
 
 def test_two_graphs_are_refused():
-    refuses(TINY + TINY, "found two")
+    assert_refused(TINY + TINY, "found two")
 
 
 def test_precision_must_be_what_the_graph_is():
-    refuses(TINY, "says int8, but the graph has 0 DequantizeLinear", precision="int8")
-    refuses(pdn_model(int8=True), "says fp32, but the graph has 8 DequantizeLinear", precision="fp32")
+    assert_refused(TINY, "says int8, but the graph has 0 DequantizeLinear", precision="int8")
+    assert_refused(pdn_model(int8=True), "says fp32, but the graph has 8 DequantizeLinear", precision="fp32")
 
 
 def test_another_size_than_the_manifests_is_refused():
-    refuses(TINY, r"expected inputs frame uint8 \(1, 72, 72, 3\), got frame uint8 \(1, 64, 64, 3\)", size=72)
+    assert_refused(TINY, r"expected inputs frame uint8 \(1, 72, 72, 3\), got frame uint8 \(1, 64, 64, 3\)", size=72)
 
 
 def test_too_many_nodes_are_refused():
     def many(model: Any) -> None:
         model.graph.node.extend(helper.make_node("Identity", ["raw"], [f"n{i}"]) for i in range(20_001))
 
-    refuses(edited(many), "at most 20000 nodes")
+    assert_refused(edited(many), "at most 20000 nodes")
 
 
 @pytest.mark.parametrize("form", ["raw", "packed", "attribute"])
@@ -215,10 +215,10 @@ def test_no_engine_sees_a_model_with_external_data(tmp_path, monkeypatch):
 
 
 def test_broken_protobuf_is_named():
-    refuses(b"", "no graph")
-    refuses(b"\x0b", "wire type 3")
-    refuses(b"\xff" * 20, "broken number")
-    refuses(b"\x3a\x7f\x00", "cut short: 127 bytes announced, 1 left")
-    refuses(b"\x38\x01", "expected graph to be a message")
-    refuses(b"\x39" + bytes(8) + b"\x42\x02\x0a\x00", "no graph|message|bytes")
-    refuses(b"\x42\x03\x12\x01\x00", "expected opset version to be a number")
+    assert_refused(b"", "no graph")
+    assert_refused(b"\x0b", "wire type 3")
+    assert_refused(b"\xff" * 20, "broken number")
+    assert_refused(b"\x3a\x7f\x00", "cut short: 127 bytes announced, 1 left")
+    assert_refused(b"\x38\x01", "expected graph to be a message")
+    assert_refused(b"\x39" + bytes(8) + b"\x42\x02\x0a\x00", "no graph|message|bytes")
+    assert_refused(b"\x42\x03\x12\x01\x00", "expected opset version to be a number")

@@ -147,4 +147,6 @@ def _gone(connection: socket.socket) -> bool:
 
     Asked without `recv`: on a socket with a timeout that waits the whole timeout first, whatever its flags say.
     """
-    return bool(select.select([connection], [], [], 0)[0])
+    poll = select.poll()  # unlike select.select, whatever the descriptor's number
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(0))
