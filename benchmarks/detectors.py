@@ -5,9 +5,9 @@
 
 Each set is trained on its own good parts with every detector's recipe of the package, its test pictures are only ever judged,
 by the float network in torch. Beside them: each map alone, nearest neighbours among the backbone's own vectors (`MemoryBank`) and
-an untrained random network with a pooled head, at the same side. One line of OUT/results.jsonl a detector, seed and set; what is
-there is not run again, an interrupted training goes on. `--write` puts the table into docs/results.md, `--only-read` trains
-nothing.
+an untrained random network with a pooled head, at the same side. OUT/128px/results.jsonl has a line a detector, seed and set;
+what is there is not run again, an interrupted training goes on. `--write` puts the table into docs/results.md, `--only-read`
+trains nothing.
 """
 
 from __future__ import annotations
@@ -61,9 +61,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def folder_of(args: argparse.Namespace) -> Path:
+    """Where runs and results of one side lie: another side is another training."""
+    return Path(args.out) / f"{args.size}px"
+
+
 def run_detector(args: argparse.Namespace, data: Path, model: str, seed: int) -> dict[str, Any]:
     """Train where that is not done yet, and evaluate."""
-    out = args.out / "runs" / f"{data.name}-{model}-{seed}"
+    out = folder_of(args) / "runs" / f"{data.name}-{model}-{seed}"
     if not (out / RECORD_NAME).exists():
         changes = () if model == LGFDR else args.knob
         config = make_config(model, size=args.size, seed=seed, steps=args.steps, changes=changes)
@@ -140,7 +145,7 @@ def main(argv: list[str] | None = None) -> int:
             made += run_baselines(data, args.size)
         return made
 
-    rows = run_missing(args.out / "results.jsonl", [] if args.only_read else wanted, "method", run)
+    rows = run_missing(folder_of(args) / "results.jsonl", [] if args.only_read else wanted, "method", run)
     names = {data.name for data in args.sets}
     shown = sorted(
         (row for row in rows if row["data"] in names), key=lambda row: [data.name for data in args.sets].index(row["data"])
