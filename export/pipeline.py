@@ -55,6 +55,7 @@ class ExportRequest:
     Attributes:
         out: the bundle. name, product, version: for the manifest. precision: one of PRECISIONS.
         false_reject, confidence: the limit's promise. weight_levels: 63 or 127, see `Quantization`.
+        inspected: share of the maps' cells that count in the run's detector (`training.inspection`).
     """
 
     out: Path
@@ -65,6 +66,7 @@ class ExportRequest:
     false_reject: float = 0.005
     confidence: float = 0.95
     weight_levels: int = 63
+    inspected: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +215,7 @@ def _manifest(
         agreement=agreement_of(certificate),
         budget_ms=round(BUDGET_HEADROOM * p99_ms, 1),
         members={},
+        inspected=request.inspected,
         provenance=Provenance(
             data_sha256=record.data_sha256,
             seed=record.config.seed,

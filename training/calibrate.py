@@ -108,22 +108,25 @@ def _quantiles(values: NDArray[np.float64], name: str) -> torch.Tensor:
     return torch.tensor([low, high], dtype=torch.float32)
 
 
-def cell_statistics(values: NDArray[np.float64]) -> torch.Tensor:
+def cell_statistics(values: NDArray[np.float64], inspected: NDArray[np.bool_] | None = None) -> torch.Tensor:
     """What good parts show at each cell.
 
     Args:
         values: (N, n, n) maps of good parts before normalization.
+        inspected: (n, n), True where a cell counts; None for all.
 
     Returns:
-        (2, n, n) float32: mean and scale. The scale is the standard deviation over the parts plus 0.3 of its mean over the cells,
-        so that a cell that hardly varied among few parts does not become the loudest. Both are blurred over 3 x 3 cells: parts
-        lie a cell or so apart from one picture to the next.
+        (2, n, n) float32: mean and scale. The scale is the standard deviation over the parts plus 0.3 of its mean over the
+        inspected cells, so that a cell that hardly varied among few parts does not become the loudest. Both are blurred over
+        3 x 3 cells: parts lie a cell or so apart from one picture to the next. The scale of a cell that does not count is
+        infinite.
     """
+    counts = np.ones(values.shape[1:], np.bool_) if inspected is None else inspected
     mean, deviation = (_box3(statistic) for statistic in (values.mean(0), values.std(0)))
-    scale = deviation + CELL_FLOOR * deviation.mean()
-    if not scale.min() > 0:  # maps that never vary: the plain normalization
+    scale = deviation + CELL_FLOOR * deviation[counts].mean()
+    if not scale[counts].min() > 0:  # maps that never vary: the plain normalization
         mean, scale = np.zeros_like(mean), np.ones_like(scale)
-    return torch.from_numpy(np.stack([mean, scale])).to(torch.float32)
+    return torch.from_numpy(np.stack([mean, np.where(counts, scale, np.inf)])).to(torch.float32)
 
 
 def _box3(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -148,6 +151,37 @@ def pooled_vectors(detector: Detector, frames: NDArray[np.uint8], device: torch.
         vectors = detector.normalized_teacher(x) if from_teacher else detector.student(x)[:, :TEACHER_CHANNELS]
         parts.append(vectors.mean((2, 3)).to("cpu", torch.float64))
     return torch.cat(parts).numpy()
+
+
+@torch.no_grad()
+def set_maps(
+    detector: Detector, map_st: NDArray[np.float64], map_ae: NDArray[np.float64], inspected: NDArray[np.bool_] | None = None
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Sets the normalization of both maps, in place.
+
+    Args:
+        detector: Its cells and quantiles are set.
+        map_st: (N, n, n) of good parts before normalization.
+        map_ae: The same of the other map.
+        inspected: (n, n), True where a cell counts; None for all.
+
+    Returns:
+        Centre and scale of the maps' largest cells over the parts, of each map.
+
+    Raises:
+        RecipeError: A map never varies.
+    """
+    found = []
+    for values, cell, quantiles, name in (
+        (map_st, detector.cell_st, detector.q_st, "map_st"),
+        (map_ae, detector.cell_ae, detector.q_ae, "map_ae"),
+    ):
+        cell.copy_(cell_statistics(values, inspected))
+        usual = _usual(values, cell)
+        quantiles.copy_(_quantiles(usual if inspected is None else usual[:, inspected], name))
+        peaks = normalize_map(torch.from_numpy(values), cell.cpu(), quantiles.cpu()).amax((1, 2))
+        found.append(trimmed_center_scale(peaks.numpy()))
+    return found[0], found[1]
 
 
 def fit_detector(
@@ -177,23 +211,12 @@ def fit_detector(
     detector.eval()
     shares = fit_bases(detector, validation[:BASIS_PARTS], device)
     map_st, map_ae, pooled = measure(detector, validation, device)
-    for values, cell, quantiles, name in (
-        (map_st, detector.cell_st, detector.q_st, "map_st"),
-        (map_ae, detector.cell_ae, detector.q_ae, "map_ae"),
-    ):
-        cell.copy_(cell_statistics(values))
-        quantiles.copy_(_quantiles(_usual(values, cell), name))
+    (st_center, st_scale), (ae_center, ae_scale) = set_maps(detector, map_st, map_ae)
     head = fit_pooled(pooled_vectors(detector, train, device))
     detector.head_mean.copy_(torch.from_numpy(head.mean))
     detector.head_precision.copy_(torch.from_numpy(head.precision))
     global_center, global_scale = trimmed_center_scale(head.distance(pooled))
     detector.head_z.copy_(torch.tensor([global_center, global_scale]))
-
-    def peaks(values: NDArray[np.float64], cell: torch.Tensor, quantiles: torch.Tensor) -> NDArray[np.float64]:
-        return np.asarray(normalize_map(torch.from_numpy(values), cell.cpu(), quantiles.cpu()).amax((1, 2)).numpy(), np.float64)
-
-    st_center, st_scale = trimmed_center_scale(peaks(map_st, detector.cell_st, detector.q_st))
-    ae_center, ae_scale = trimmed_center_scale(peaks(map_ae, detector.cell_ae, detector.q_ae))
     distance = autoencoder_distance(detector, validation, device)
     ae_weight = float(np.clip((1 - distance) / LEARNT_ENOUGH, 0, 1))
     detector.fusion.copy_(torch.tensor([st_center, st_scale, 1.0, ae_center, ae_scale, ae_weight, head_weight]))

@@ -77,7 +77,7 @@ class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     notes: str = ""
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What `manifest.json` holds.
 
     Attributes:
@@ -93,6 +93,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             frames, times the stated headroom: what `onbelt check` allows across engines.
         budget_ms: the daemon rejects this model at start if its p99 on the machine is above.
         members: every member but manifest.json and manifest.sig.
+        inspected: share of the maps' cells that count; below 1 where the picture shows more than the part and a region was named.
     """
 
     schema: int
@@ -111,6 +112,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     budget_ms: float
     members: dict[str, Member]
     provenance: Provenance
+    inspected: float = 1.0
 
 
 class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -188,6 +190,7 @@ def _check(manifest: Manifest) -> None:
         (calibration == sorted(calibration), "calibration", "ascending scores", "another order"),
         (_positive(manifest.agreement), "agreement", "a finite number above 0", manifest.agreement),
         (_positive(manifest.budget_ms), "budget_ms", "a finite number above 0", manifest.budget_ms),
+        (0 < manifest.inspected <= 1, "inspected", "above 0, at most 1", manifest.inspected),
     )
     for holds, name, expected, got in rules:
         if not holds:

@@ -78,6 +78,7 @@ def _report(
         "sha256": bundle.sha256,
         "key": bundle.key_id,
         "members": len(manifest.members),
+        "inspected": manifest.inspected,
         "limit": {"raw": manifest.limit.raw, "kind": manifest.limit.kind, "false_reject": manifest.limit.false_reject},
         "engine": engine,
         "machine": str(this_machine()),
@@ -110,6 +111,8 @@ def _print_report(
     print(f"  signature    ok      by key {bundle.key_id[:16]}")
     print(f"  hashes       ok      {len(manifest.members)} members, manifest sha256 {bundle.sha256[:16]}")
     print(f"  limit                {limit.raw:.6g}, {promise}")
+    if manifest.inspected < 1:
+        print(f"  region               {manifest.inspected:.0%} of the picture is inspected, nothing beside it is seen")
     failed = [one for one in golden if not one.holds]
     worst = max(one.difference for one in golden)
     print(

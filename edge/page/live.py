@@ -143,8 +143,8 @@ class LiveView:
         """Replace what is said of the station: model in force, armed or not and why, and so on.
 
         Keys the page knows, all optional: station, line, state (OPC 40100-1 name), armed (bool), reasons (list of str), boot,
-        camera, broker, gate_deadline_ms, simulated (bool), model {name, version, model, precision, engine, check, limit {raw,
-        false_reject, confidence, kind, n}}.
+        camera, broker, gate_deadline_ms, simulated (bool), model {name, version, model, precision, inspected (share), engine,
+        check, limit {raw, false_reject, confidence, kind, n}}.
 
         Raises:
             ValueError: it cannot be written as JSON, or is larger than 64 KiB.

@@ -2,6 +2,7 @@
 
 onbelt export runs/tray scenes/tray --out tray.onbelt --false-reject 0.005
 onbelt export runs/tray scenes/tray --out tray.onbelt --precision fp32 --key signing.key
+onbelt export runs/tray scenes/tray --out tray.onbelt --inspect part.png
 """
 
 import argparse
@@ -55,6 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=7,
         help="bits of INT8 weights; 8 only for boxes whose CPU has VNNI (default %(default)s)",
     )
+    parser.add_argument(
+        "--inspect",
+        type=Path,
+        metavar="PICTURE",
+        help="where to look: a gray picture on the part's own, white where it is inspected (default: everywhere)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
@@ -65,8 +72,9 @@ def run(args: argparse.Namespace) -> int:
     from export.keys import default_signing_key
     from export.pipeline import ExportRequest, export_run
     from training.datasets import load_frames, open_dataset
+    from training.inspection import read_region, restrict
     from training.run import load_run
-    from training.split import scoring_parts
+    from training.split import scoring_parts, shaping_parts
 
     if args.precision == "fp16":
         raise ConfigError(
@@ -78,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.out.suffix != ".onbelt" or args.out.is_dir() or not args.out.parent.is_dir():
         raise ConfigError(f"--out {args.out}: expected a file NAME.onbelt in a folder that exists")
+    region = read_region(args.inspect) if args.inspect else None
     trained = load_run(args.run)
     dataset = open_dataset(args.data)
     if dataset.data_sha256 != trained.record.data_sha256:
@@ -87,6 +96,10 @@ def run(args: argparse.Namespace) -> int:
     held_out = scoring_parts(dataset.validation)
     if not held_out:
         raise DataError(f"{args.data}: expected held-out good parts, found none; add validation/good")
+    size, inspected = trained.config.size, 1.0
+    if region is not None:
+        inspected = restrict(trained.detector, load_frames(shaping_parts(dataset.validation), size), region)
+        logger.info("%s: %.0f %% of the picture is inspected", args.inspect, 100 * inspected)
     key = load_private(args.key) if args.key else default_signing_key()
     request = ExportRequest(
         out=args.out,
@@ -97,8 +110,8 @@ def run(args: argparse.Namespace) -> int:
         false_reject=args.false_reject,
         confidence=args.confidence,
         weight_levels=63 if args.weight_bits == 7 else 127,
+        inspected=inspected,
     )
-    size = trained.config.size
     result = export_run(trained, load_frames(held_out, size), load_frames(dataset.train, size), key, request)
     certificate = result.certificate
     if args.json:

@@ -207,6 +207,7 @@ def inside(path: str, value: object):
         ("limit.branches", {"st": 1.0, "ae": 1.0, "global": 0.0}),
         ("limit.branches", {"st": 1.0, "ae": 1.0, "global": 1.0, "x": 1.0}),
         ("calibration", []), ("calibration", [2.0, 1.0]), ("agreement", 0.0), ("agreement", -1.0), ("budget_ms", 0.0),
+        ("inspected", 0.0), ("inspected", 1.5),
     ],
 )  # fmt: skip
 def test_impossible_manifest_values_are_refused_by_name(small, key, trust, tmp_path, path, value):

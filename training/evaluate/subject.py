@@ -92,6 +92,7 @@ def _open_bundle(path: Path, data: Path, backend: str, trust: TrustStore) -> Sub
         "bundle hash": bundle.sha256,
         "signed by key": bundle.key_id,
         "made": manifest.created_utc,
+        **({"inspected": f"{manifest.inspected:.0%} of the picture"} if manifest.inspected < 1 else {}),
         **_trained(manifest.model, made.recipe, made.steps, made.seed, made.teacher, made.commit, made.packages),
         "training data hash": _same_data(made.data_sha256, dataset),
         **({"notes": made.notes} if made.notes else {}),

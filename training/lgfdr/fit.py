@@ -49,11 +49,34 @@ def measure(
     return columns, {f"left_{name}": value / max(total, 1e-12) for name, value in left.items() if value}
 
 
-def _fit_map(errors: NDArray[np.float64], cell: torch.Tensor, quantiles: torch.Tensor, name: str) -> tuple[float, float]:
+@torch.no_grad()
+def set_maps(
+    detector: LgfdrDetector,
+    errors_st: NDArray[np.float64],
+    errors_ae: NDArray[np.float64],
+    inspected: NDArray[np.bool_] | None = None,
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Sets the normalization of the maps of towers that are on; see `training.calibrate.set_maps`, here with (N, g, g) errors."""
+    st = ae = (0.0, 1.0)
+    if detector.local is not None:
+        st = _fit_map(errors_st, detector.cell_st, detector.q_st, "map_st", inspected)
+    if detector.whole is not None:
+        ae = _fit_map(errors_ae, detector.cell_ae, detector.q_ae, "map_ae", inspected)
+    return st, ae
+
+
+def _fit_map(
+    errors: NDArray[np.float64],
+    cell: torch.Tensor,
+    quantiles: torch.Tensor,
+    name: str,
+    inspected: NDArray[np.bool_] | None,
+) -> tuple[float, float]:
     """Sets one map's normalization; returns centre and scale of its peaks."""
-    cell.copy_(cell_statistics(errors))
+    cell.copy_(cell_statistics(errors, inspected))
     mean, scale = cell.detach().cpu().double().numpy()
-    low, high = np.quantile((errors - mean) / scale, [Q_A, Q_B])
+    usual = (errors - mean) / scale
+    low, high = np.quantile(usual if inspected is None else usual[:, inspected], [Q_A, Q_B])
     if not high > low:
         raise RecipeError(
             f"{name}: the {Q_A} and {Q_B} quantiles over the held-out parts are both {low:.3g}: the towers have not trained, or "
@@ -85,11 +108,7 @@ def fit_lgfdr(
         raise RecipeError(f"expected at least {MIN_PARTS} held-out good parts to fit quantiles on, got {len(validation)}")
     detector.eval()
     (errors_st, errors_ae, pooled), figures = measure(detector, validation, device)
-    centers = {"st": (0.0, 1.0), "ae": (0.0, 1.0)}
-    if detector.local is not None:
-        centers["st"] = _fit_map(errors_st, detector.cell_st, detector.q_st, "map_st")
-    if detector.whole is not None:
-        centers["ae"] = _fit_map(errors_ae, detector.cell_ae, detector.q_ae, "map_ae")
+    st, ae = set_maps(detector, errors_st, errors_ae)
     with torch.no_grad():
         starts = range(0, len(train), _BATCH)
         means = [detector.features(to_input(train[i : i + _BATCH], device)).mean((2, 3)).cpu().double() for i in starts]
@@ -102,11 +121,10 @@ def fit_lgfdr(
     # A global tower that has not learnt the parts calls every part odd: its map counts by what it explains, as an auto-encoder's.
     ae_weight = float(np.clip((1 - figures.get("left_global", 1.0)) / LEARNT_ENOUGH, 0, 1))
     global_weight = 1.0 if detector.knobs.pooled_head else 0.0
-    detector.fusion.copy_(torch.tensor([*centers["st"], st_weight, *centers["ae"], ae_weight, global_weight]))
+    detector.fusion.copy_(torch.tensor([*st, st_weight, *ae, ae_weight, global_weight]))
     figures |= {
         "ae_weight": ae_weight, "head_shrinkage": head.shrinkage,
-        "st_center": centers["st"][0], "st_scale": centers["st"][1],
-        "ae_center": centers["ae"][0], "ae_scale": centers["ae"][1],
+        "st_center": st[0], "st_scale": st[1], "ae_center": ae[0], "ae_scale": ae[1],
         "global_center": center, "global_scale": scale,
     }  # fmt: skip
     unusable = [name for name, value in figures.items() if not math.isfinite(value)]

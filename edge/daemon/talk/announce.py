@@ -248,6 +248,7 @@ class Announcer:
                     "version": manifest.version,
                     "model": manifest.model,
                     "precision": manifest.precision,
+                    "inspected": manifest.inspected,
                     "engine": self._facts.engine,
                     "check": snapshot.check.token if snapshot.check else "",
                     "limit": {

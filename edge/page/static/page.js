@@ -283,6 +283,7 @@ function station(state, live) {
   const facts = [
     ["Name", [model.name, isNumber(model.version) || typeof model.version === "string" ? `version ${model.version}` : ""].filter(Boolean).join(", ")],
     ["Kind", [model.model, model.precision].filter(Boolean).join(", ")],
+    ["Inspected", isNumber(model.inspected) && model.inspected < 1 ? `${Math.round(model.inspected * 100)}\u00a0% of the picture; nothing beside it is seen` : ""],
     ["Limit", [isNumber(limit.raw) ? `${+limit.raw.toPrecision(4)}` : "", promise].filter(Boolean).join(": ")],
     ["Engine", model.engine], ["Self-check", model.check], ["Camera", state.camera], ["Broker", state.broker], ["Boot", state.boot],
   ].filter(([, value]) => value !== undefined && value !== null && value !== "");
