@@ -13,6 +13,7 @@ from edge.daemon.stages.inference import FAULT_AFTER, Inference
 from edge.daemon.stages.intake import Intake
 from edge.daemon.stages.ledger import Answers, Ledger
 from edge.daemon.stages.parts import NS_PER_MS, Outcome, Shot, Ticket
+from edge.daemon.stages.selfcheck import SelfCheck
 from edge.daemon.state.phase import Phase, Station
 from edge.daemon.watch import Watch
 from edge.errors import CameraError, EngineError
@@ -243,6 +244,36 @@ def test_scores_that_go_wrong_in_service_disarm_in_the_next_pause(bundle):
     cell.engine.offset = 0.0
     cell.pause(5000)
     assert cell.station.armed, "proved from the beginning again"
+
+
+def test_a_golden_frame_that_gives_no_scores_disarms_and_earns_no_token(bundle):
+    cell = Cell(bundle).ready()
+    proof = cell.station.snapshot().check
+    cell.engine.fail_with = EngineError("device lost")
+    cell.pause()
+    cell.engine.fail_with = None
+    assert cell.station.snapshot().armed is False
+    assert cell.station.snapshot().check is None
+    assert {"golden", "engine"} == {condition.code for condition in cell.station.snapshot().conditions}
+    assert cell.judge().reason == ""  # good parts between do not hide it
+    assert cell.station.snapshot().armed is False
+    cell.pause(5000)
+    assert cell.station.armed, "proved from the beginning again"
+    assert cell.station.snapshot().check != proof
+
+
+def test_a_token_needs_every_golden_frame_in_a_row(bundle):
+    clock = HandClock()
+    engine = NumpyEngine(clock)
+    selfcheck = SelfCheck(bundle, engine, clock)
+    for number in range(3 * len(bundle.golden)):
+        engine.fail_with = EngineError("device lost") if number % len(bundle.golden) == 1 else None
+        if engine.fail_with is None:
+            assert selfcheck.one().holds
+        else:
+            with pytest.raises(EngineError):
+                selfcheck.one()
+        assert not selfcheck.complete
 
 
 def test_an_engine_slower_than_its_budget_never_arms(bundle, monkeypatch):

@@ -244,6 +244,7 @@ class Inference:
             result = selfcheck.one()
         except OnbeltError as exc:
             self._failed(exc)
+            self._golden_failed(f"a golden frame gave no scores: {exc}")
             return
         finally:
             self.progress.end()

@@ -44,8 +44,9 @@ class SelfCheck:
         """Judge the next golden frame again, in turn. Raises EngineError, BundleError."""
         golden = self._bundle.golden[self._next % len(self._bundle.golden)]
         self._next += 1
+        passed, self._in_row = self._in_row, 0  # a frame that gives no scores at all has not passed either
         result = replay_golden(replace(self._bundle, golden=(golden,)), self._engine)[0]
-        self._in_row = self._in_row + 1 if result.holds else 0
+        self._in_row = passed + 1 if result.holds else 0
         return result
 
     @property
