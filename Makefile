@@ -39,7 +39,7 @@ SECONDS_FUZZ ?= 60
 SETS ?= products/scenes/tray
 
 .PHONY: demo test check bench products update-kills update-power-cuts update-switch update-bad-models update-mqtt \
-	fleet limits powercuts gatecheck systemd gige lgfdr training-speed whatif dfsc-gap dfsc-ablation fuzz soak gate-safety long-line \
+	fleet limits powercuts gatecheck systemd gige lgfdr detectors training-speed whatif dfsc-gap dfsc-ablation fuzz soak gate-safety long-line \
 	test-arm64 sight overhead clean
 
 demo: $(VENV)/.demo
@@ -121,6 +121,9 @@ gige: $(VENV)/.train
 
 lgfdr: $(VENV)/.train
 	$(BIN)/python benchmarks/lgfdr.py $(SETS) --out build/lgfdr $(LGFDR_ARGS)
+
+detectors: $(VENV)/.train
+	$(BIN)/python benchmarks/detectors.py $(SETS) --out build/detectors $(DETECTORS_ARGS) --write
 
 training-speed: $(VENV)/.train
 	$(BIN)/python benchmarks/training_speed.py --report docs/training-speed.md
