@@ -199,7 +199,12 @@ class Ack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A command that changes no judgement (`rebirth`). `nonce` comes back in the result; after `not_after_us` it is refused."""
+    """A command that changes no judgement (`rebirth`).
+
+    Attributes:
+        nonce: comes back in the result; a second command with the same one is refused.
+        not_after_us: it is refused after this time, and when this lies more than five minutes ahead.
+    """
 
     sch: str
     nonce: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]

@@ -10,6 +10,7 @@ from edge.daemon.stages.figures import Facts
 from edge.daemon.stages.ledger import Ledger
 from edge.daemon.state.escape import EscapeWatch
 from edge.daemon.state.phase import Station
+from edge.daemon.talk import inbox
 from edge.daemon.talk.announce import Announcer, will
 from edge.daemon.talk.inbox import Inbox
 from edge.mqtt.message import Incoming
@@ -107,9 +108,9 @@ def incoming(office, suffix, payload, *, retain=False, reply_to="", correlation=
     office.inbox.take(Incoming(f"{office.names.base}/{suffix}", payload, retain, reply_to, correlation))
 
 
-def command(office, not_after_ms=1000):
+def command(office, not_after_ms=1000, nonce="n1"):
     not_after = office.clock.utc_us() + not_after_ms * 1000
-    return wire.COMMAND.encode(wire.Command(wire.COMMAND_SCHEMA, "n1", "scada", not_after))
+    return wire.COMMAND.encode(wire.Command(wire.COMMAND_SCHEMA, nonce, "scada", not_after))
 
 
 def test_rebirth_says_everything_again_and_answers(office):
@@ -131,7 +132,12 @@ def test_a_self_check_on_command_and_a_quarantine_notice_reach_whom_they_concern
 
 
 @pytest.mark.parametrize(
-    ("name", "not_after_ms", "words"), [("rebirth", -1, "not_after has passed"), ("reboot", 1000, "no other command")]
+    ("name", "not_after_ms", "words"),
+    [
+        ("rebirth", -1, "not_after has passed"),
+        ("rebirth", 300_001, "more than 5 minutes ahead"),
+        ("reboot", 1000, "no other command"),
+    ],
 )
 def test_commands_that_are_refused_with_an_answer(office, name, not_after_ms, words):
     incoming(office, f"cmd/{name}", command(office, not_after_ms))
@@ -140,6 +146,50 @@ def test_commands_that_are_refused_with_an_answer(office, name, not_after_ms, wo
     result = wire.RESULT.decode(answer.payload)
     assert not result.ok
     assert words in result.detail
+    assert office.inbox.refused == 1
+    assert office.connection.kept == {}
+
+
+def test_a_command_is_carried_out_once_however_often_it_is_sent(office):
+    heard = command(office, 300_000)
+    for _ in range(3):
+        incoming(office, "cmd/selfcheck", heard)
+        incoming(office, "cmd/rebirth", heard)
+        office.clock.forward(60_000)
+    assert office.rechecks == 1
+    assert office.connection.kept == {}
+    assert office.inbox.refused == 5
+    results = [wire.RESULT.decode(one.payload) for one in office.connection.sent]
+    assert [result.ok for result in results] == [True] + 5 * [False]
+    assert "this nonce was carried out before" in results[-1].detail
+    incoming(office, "cmd/selfcheck", command(office, nonce="n2"))
+    assert office.rechecks == 2
+
+
+def test_a_clock_set_back_makes_no_old_command_good_again(office):
+    heard = command(office)
+    incoming(office, "cmd/selfcheck", heard)
+    office.clock.stepped_us = 10_000_000
+    incoming(office, "cmd/selfcheck", command(office, nonce="n2"))
+    office.clock.stepped_us = 0
+    incoming(office, "cmd/selfcheck", heard)
+    assert office.rechecks == 2
+
+
+def test_what_is_remembered_of_commands_is_bounded_and_frees_itself(office, caplog):
+    caplog.set_level("INFO")
+    office.connection.room = 10 * inbox.NONCES
+    for number in range(inbox.NONCES):
+        incoming(office, "cmd/selfcheck", command(office, 60_000, f"n{number}"))
+    incoming(office, "cmd/selfcheck", command(office, 60_000, "one more"))
+    assert office.rechecks == inbox.NONCES
+    assert "look who sends them" in wire.RESULT.decode(office.connection.sent[-1].payload).detail
+    office.clock.forward(60_001)
+    incoming(office, "cmd/selfcheck", command(office, 60_000, "later"))
+    assert office.rechecks == inbox.NONCES + 1
+    assert len(office.inbox._obeyed) == 1
+    said = [one.message for one in caplog.records if one.levelname == "INFO"]
+    assert said == ["command selfcheck from scada", f"command selfcheck from scada ({inbox.NONCES - 1} more were not said)"]
 
 
 def test_retained_and_malformed_commands_are_refused(office, caplog):
@@ -149,7 +199,10 @@ def test_retained_and_malformed_commands_are_refused(office, caplog):
     incoming(office, "gate/g1/ack", os.urandom(50))
     assert office.inbox.refused == 4
     assert office.connection.sent == []
-    assert len([one for one in caplog.records if one.levelname == "WARNING"]) == 1, "said once, counted from then on"
+    assert len([one for one in caplog.records if one.levelname == "WARNING"]) == 1, "said once in ten seconds"
+    office.clock.forward(10_001)
+    incoming(office, "cmd/rebirth", b"{}")
+    assert caplog.records[-1].message.endswith("(3 more were not said)")
 
 
 def test_a_trigger_by_command_is_delivered_where_so_configured(office):
