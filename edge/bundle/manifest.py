@@ -6,9 +6,11 @@ reader knows the versions it can read and refuses others (docs/adr/0004).
 
 import math
 import re
+from collections.abc import Mapping
 
 import msgspec
 
+from edge.binomial import cdf
 from edge.errors import BundleError
 
 SCHEMA_VERSION = 1
@@ -17,6 +19,7 @@ MAX_RULES = 8
 MIN_SIZE_PX, MAX_SIZE_PX = 40, 1024  # below 40 the unpadded grid (size/4 - 8) has no cell inside; above is no INT8 model of ours
 # The name goes into topics, file names and the page: nothing in it may mean something there.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+_RISK_ROUNDING = 1e-6  # relative: sums of 200,000 parts differ by some 1e-9 between machines; 95 % may be 94.999995 %
 
 
 class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -212,6 +215,34 @@ def wrong_rule(limit: Limit) -> str:
             return f"rule {rule.name!r}: box {rule.box[:8]}"
         if not 0 < rule.false_reject < limit.false_reject:
             return f"rule {rule.name!r}: false_reject {rule.false_reject} of {limit.false_reject} in all"
+    return ""
+
+
+def wrong_promise(limit: Limit, rank: int, n: int, ranks: Mapping[str, int] | None = None) -> str:
+    """What a guarantee promises beyond what its parts carry; empty when nothing, or when it is no guarantee.
+
+    More than a share e of good parts lies above the k-th smallest of n scores with probability P(Binomial(n, e) <= n - k) at
+    most (Wilks, Ann. Math. Stat. 12, 1941). Beside rules the fused limit has the share that theirs leave, and each limit has an
+    equal part of the risk: so `calibration.rules` divides the promise.
+
+    Args:
+        limit: with its promise.
+        rank: k of the fused limit.
+        n: good parts all limits were fitted on.
+        ranks: k of rules' limits, by name, where their scores are known. Of another rule only this is asked: that the largest of
+            so many scores would carry its share.
+    """
+    if limit.kind != "guarantee":
+        return ""
+    risk = (1.0 - limit.confidence) / (1 + len(limit.rules))
+    known = ranks or {}
+    each = [("fused limit", rank, limit.false_reject - sum(rule.false_reject for rule in limit.rules))]
+    each += [(f"rule {rule.name[:32]!r}", known.get(rule.name, n), rule.false_reject) for rule in limit.rules]
+    for name, k, share in each:
+        if not 1 <= k <= n or not 0 < share < 1:
+            return f"{name}: rank {k} of {n} for {share:.3%} of good parts"
+        if not (taken := cdf(n - k, n, share)) <= risk * (1.0 + _RISK_ROUNDING):
+            return f"{name}: rank {k} of {n} keeps {share:.3%} with {1.0 - taken:.1%} confidence, not {1.0 - risk:.1%}"
     return ""
 
 

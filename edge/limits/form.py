@@ -7,6 +7,7 @@ approved it and why. It belongs to one network, named by the hash of `model.onnx
 A file is signed over these exact bytes, see `edge.limits.file`. Unknown fields are refused (docs/adr/0004).
 """
 
+import bisect
 import datetime
 import math
 import re
@@ -14,7 +15,7 @@ from typing import Literal
 
 import msgspec
 
-from edge.bundle.manifest import BRANCHES, Limit, wrong_rule
+from edge.bundle.manifest import BRANCHES, Limit, wrong_promise, wrong_rule
 from edge.errors import LimitError
 
 SCHEMA_VERSION = 1
@@ -142,6 +143,7 @@ def _check(form: LimitForm) -> None:
         # A limit that claims to be an order statistic must be one: the promise is about nothing else.
         (1 <= form.rank <= n if guaranteed else form.rank == 0, "rank", "1 to n for a guarantee, else 0", form.rank),
         (not guaranteed or limit.raw == ranked, "limit.raw", "the score of its rank", limit.raw),
+        (not (broken := wrong_promise(limit, form.rank, n, _ranks(form))), "limit", "a guarantee that its parts carry", broken),
         (
             math.isfinite(low) and math.isfinite(high) and low <= high,
             "interval",
@@ -156,6 +158,12 @@ def _check(form: LimitForm) -> None:
     for holds, name, expected, got in rules:
         if not holds:
             raise LimitError(f"limit: {name}: expected {expected}, got {got!r}; make it again with onbelt limit")
+
+
+def _ranks(form: LimitForm) -> dict[str, int]:
+    """Rank of each rule's limit among its branch's scores; a rule for a place looks at cells whose scores are not in the file."""
+    whole = [rule for rule in form.limit.rules if not rule.box and len(form.branches.get(rule.branch, [])) == form.limit.n]
+    return {rule.name: bisect.bisect_right(form.branches[rule.branch], rule.limit) for rule in whole}
 
 
 def _positive(value: float) -> bool:

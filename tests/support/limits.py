@@ -13,7 +13,7 @@ BRANCH = {name: [0.1, 0.2] for name in ("st", "ae", "global")}
 
 def form_for(model: str, raw: float = SCORES[-1], lets_pass: list[str] | None = None, **changes: Any) -> LimitForm:
     """A limit at the largest of 60 scores, or an estimate elsewhere."""
-    guaranteed = raw in SCORES
+    guaranteed = raw == SCORES[-1]  # of 60 parts only the largest score carries 5 % at 90 %
     limit = Limit(
         raw, 0.05, 0.9 if guaranteed else 0.0, "guarantee" if guaranteed else "estimate", 60, dict.fromkeys(BRANCH, 0.5)
     )
@@ -28,7 +28,7 @@ def form_for(model: str, raw: float = SCORES[-1], lets_pass: list[str] | None = 
         approved_by="A. Miller",
         note="",
         limit=limit,
-        rank=SCORES.index(raw) + 1 if guaranteed else 0,
+        rank=len(SCORES) if guaranteed else 0,
         interval=(raw, raw),
         carried=0.04,
         calibration=SCORES,

@@ -8,6 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from calibration.limit import guaranteed_rank
+from calibration.rules import shares
+from edge.bundle.manifest import Limit, Rule, wrong_promise
 from edge.bundle.reader import open_bundle
 from edge.bundle.signing import TrustStore, generate_key, load_private, sign
 from edge.errors import LimitError, OnbeltError
@@ -152,6 +155,66 @@ def test_an_estimate_that_claims_confidence_is_refused():
     for lie in ({"kind": "guarantee", "confidence": 0.95}, {"confidence": 0.95}):
         with pytest.raises(LimitError, match=r"limit\.confidence|rank"):
             encode_limit(msgspec.structs.replace(form, limit=msgspec.structs.replace(form.limit, **lie)))
+
+
+def promising(form, n, **limit):
+    """The form with n rising scores, the limit at its largest, and another promise."""
+    scores = [0.01 * i for i in range(1, n + 1)]
+    changed = msgspec.structs.replace(form.limit, raw=scores[-1], n=n, **limit)
+    source = msgspec.structs.replace(form.source, new=n)
+    return msgspec.structs.replace(form, limit=changed, calibration=scores, rank=n, interval=(scores[-1],) * 2, source=source)
+
+
+def test_a_guarantee_that_its_parts_do_not_carry_is_refused():
+    form = form_for("ab" * 32)
+    with pytest.raises(
+        LimitError, match=r"expected a guarantee that its parts carry, got .*rank 10 of 10 keeps 0\.100% with 1\.0%"
+    ):
+        encode_limit(promising(form, 10, false_reject=0.001, confidence=0.95))
+    with pytest.raises(LimitError, match="rank 597 of 597"):
+        encode_limit(promising(form, 597, false_reject=0.005, confidence=0.95))
+    assert encode_limit(promising(form, 598, false_reject=0.005, confidence=0.95))
+    # Of 60 parts the largest score carries 5 % at 90 %, the next one does not.
+    lower = msgspec.structs.replace(form.limit, raw=SCORES[-2])
+    with pytest.raises(LimitError, match="rank 59 of 60"):
+        encode_limit(msgspec.structs.replace(form, limit=lower, rank=59))
+
+
+@pytest.mark.parametrize("n", [8, 44, 45, 298, 299, 1474, 20_000])
+@pytest.mark.parametrize("rules", [0, 1, 3])
+@pytest.mark.parametrize(("rate", "confidence"), [(0.05, 0.9), (0.01, 0.95), (0.3, 0.5)])
+def test_what_a_refit_gives_is_carried_whatever_was_rounded(n, rules, rate, confidence):
+    each = shares(rate, confidence, rules)
+    rank = guaranteed_rank(n, *each)
+    listed = [Rule(f"r{i}", "st", 1.0, each[0]) for i in range(rules)]
+    limit = Limit(1.0, rate, confidence, "guarantee", n, {}, listed)
+    if rank is None:
+        assert wrong_promise(limit, n, n)
+    else:
+        assert not wrong_promise(limit, rank, n, {rule.name: rank for rule in listed})
+        assert wrong_promise(limit, rank - 1, n)
+
+
+def test_rules_leave_the_fused_limit_less_and_are_held_to_their_share_where_their_scores_are_known():
+    form = promising(form_for("ab" * 32), 100, false_reject=0.08, confidence=0.9)
+    scores = [0.01 * i for i in range(1, 101)]
+    form = msgspec.structs.replace(form, branches=dict.fromkeys(form.branches, scores))
+    place = [0.1, 0.1, 0.2, 0.2]
+
+    def ruled(*rules):
+        return msgspec.structs.replace(form, limit=msgspec.structs.replace(form.limit, rules=list(rules)))
+
+    assert encode_limit(form)
+    assert encode_limit(ruled(Rule("a", "ae", scores[-1], 0.04)))
+    assert encode_limit(ruled(Rule("a", "ae", 0.5, 0.04, place))), "of a place no scores are known"
+    for rules, said in (
+        ([Rule("a", "ae", scores[-2], 0.04)], r"'a': rank 99 of 100 keeps 4\.000%"),
+        ([Rule("a", "ae", 1.0, 0.06)], r"fused limit: rank 100 of 100 keeps 2\.000%"),
+        ([Rule("a", "ae", 1.0, 0.02, place)], r"'a': rank 100 of 100 keeps 2\.000%"),
+        ([Rule("a", "ae", 1.0, 0.05), Rule("b", "st", 1.0, 0.05)], r"fused limit: rank 100 of 100 for -2\.000%"),
+    ):
+        with pytest.raises(LimitError, match=said):
+            encode_limit(ruled(*rules))
 
 
 def test_unknown_and_missing_fields_are_refused_with_their_path():
