@@ -11,8 +11,8 @@ reading, with a knob for everything the public text leaves open. All squares are
     L_TA   = mean of d_TA over the similar elements, or over all
     L      = L_TA + mean (A - S_A)^2 + lambda L_DFSC
 
-lambda = 0 over all elements is EfficientAD to the bit (tested). A margin below tau' makes the hinge inactive for ever, which is
-the likeliest silent failure: the share of novel elements on which the hinge acts is returned with every loss.
+lambda = 0 is EfficientAD to the bit, whatever the other knobs say (tested). A margin below tau' makes the hinge inactive for
+ever, which is the likeliest silent failure: the share of novel elements on which the hinge acts is returned with every loss.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class DfscKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything the public text of DFSC leaves open.
 
     Attributes:
-        weight: lambda; 0 turns the constraint off.
+        weight: lambda; 0 turns the constraint off, the trimming of L_TA included.
         quantile: q of tau'.
         margin: m, in units of d_TA (the teacher's channels have unit variance) if absolute, else as a multiple of tau'.
         margin_of_tau: Whether the margin is tied to the measured tau' (then the hinge is active from the start for m > 1).
@@ -125,7 +125,7 @@ def autoencoder_loss(
     squares = (teacher - autoencoder).square()
     everything = squares.mean()
     weight = 0.0 if knobs is None else dfsc_weight(knobs, progress)
-    if knobs is None or (weight == 0.0 and (not knobs.similar_only or progress < knobs.start)):
+    if knobs is None or knobs.weight == 0 or (weight == 0.0 and (not knobs.similar_only or progress < knobs.start)):
         return AutoencoderLoss(everything, everything.item(), 0.0, 0.0)
     split = squares.mean(1, keepdim=True) if knobs.by_position else squares
     flat = split.detach().flatten(1)

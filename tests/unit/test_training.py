@@ -159,7 +159,7 @@ def test_resume_refuses_another_run(request_for, monkeypatch):
 
 def test_dfsc_without_weight_trains_to_the_bits_of_efficientad(request_for):
     plain = train(request_for(tiny(), "plain"))
-    off = DfscKnobs(weight=0.0, similar_only=False, start=0.0)
+    off = DfscKnobs(weight=0.0, start=0.0)
     constrained = train(request_for(tiny("dfsc-efficientad-s", dfsc=off), "off"))
     assert equal(weights(plain), weights(constrained))
 
