@@ -240,3 +240,9 @@ def test_an_alarm_of_an_earlier_start_is_cleared_and_a_standing_one_is_not(offic
     assert office.last("alarm/camera") == b""
     assert office.last("alarm/broker") == standing
     assert f"{office.names.base}/alarm/engine" not in office.connection.kept
+
+
+def test_an_alarm_that_a_gate_has_raised_is_the_gates_to_clear(office):
+    """Cleared here it would be cleared again at every connect, and who must take a part out by hand would not hear of it."""
+    incoming(office, "alarm/gate-g1-quarantine", b"take part 7 out by hand", retain=True)
+    assert office.connection.history == []

@@ -24,6 +24,7 @@ from edge.wire.trigger import TRIGGER_SCHEMA
 from edge.wire.verdict import SCHEMA as VERDICT_SCHEMA
 
 BEAT_HZ = 10.0
+GATE_ALARMS = "gate-"  # begins the code of every alarm that a gate raises and clears itself
 
 
 def will(names: Topics, station: str, boot: str) -> Message:
@@ -128,7 +129,9 @@ class Announcer:
         self._connection.keep(self._names.topic(topics.CAMERA_STATE, self._who.camera), wire.CAMERA.encode(message))
 
     def stale_alarm(self, code: str) -> None:
-        """The broker still holds an alarm, perhaps of an earlier start: clear it unless it stands."""
+        """The broker still holds an alarm, perhaps of an earlier start: clear it unless it stands, or is a gate's."""
+        if code.startswith(GATE_ALARMS):
+            return
         with self._lock:
             if code not in self._alarms:
                 self._connection.keep(self._names.topic(topics.ALARM, code), b"")
