@@ -38,6 +38,11 @@ class SeveralCameras:
         """All of them."""
         return " + ".join(f"{name}: {camera.name}" for name, camera in self._cameras)
 
+    @property
+    def inside(self) -> tuple[Camera, ...]:
+        """All of them."""
+        return tuple(camera for _, camera in self._cameras)
+
     def start(self) -> None:
         """Open all. Raises CameraError: the first that cannot be; the others are closed again."""
         with self._lock:

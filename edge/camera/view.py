@@ -31,6 +31,11 @@ class ViewedCamera:
         """The camera's."""
         return self._camera.name
 
+    @property
+    def inside(self) -> tuple[Camera, ...]:
+        """The camera behind the window."""
+        return (self._camera,)
+
     def start(self) -> None:
         """Open the camera. Raises CameraError."""
         self._camera.start()

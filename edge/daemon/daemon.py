@@ -37,6 +37,7 @@ from edge.daemon.state.masters import ShiftWatch
 from edge.daemon.state.phase import Phase, Snapshot, Station
 from edge.daemon.state.slack import SlackWatch
 from edge.daemon.talk.announce import Announcer
+from edge.daemon.talk.health import HealthReport
 from edge.daemon.talk.inbox import Inbox
 from edge.daemon.talk.links import Links
 from edge.daemon.threads import Threads
@@ -238,6 +239,21 @@ class Daemon:
             lambda: self.publisher.settled_n,
         )
         self._watch = Watch(self.station, self.intake, self.trigger, self.capture, self.figures, clock, self.budget_ms)
+        health = HealthReport(
+            self._who,
+            self._names,
+            self.line,
+            self.rest,
+            self.ledger,
+            self.figures,
+            self.capture,
+            self.publisher,
+            self.backfill,
+            lambda: self.inbox.refused,
+            journal.path,
+            clock,
+            self.view,
+        )
         self.pulse = Pulse(
             self._who,
             self._names,
@@ -251,13 +267,12 @@ class Daemon:
             self.capture,
             self.inference,
             self.publisher,
-            self.backfill,
             self._watch,
+            health,
             self.announcer,
             self._notifier,
             clock,
             clock_source=config.clock.source,
-            journal=journal.path,
             escape=self.escape,
             shifts=self.shifts,
             masters=self.masters,

@@ -4,13 +4,9 @@ It is the one thread that never waits for camera, engine, disk or broker, so tha
 """
 
 import logging
-import os
-import resource
 import threading
-from pathlib import Path
 
 from edge.clock import Clock
-from edge.daemon.stages.backfill import Backfill
 from edge.daemon.stages.capture import Capture
 from edge.daemon.stages.figures import Facts, Figures
 from edge.daemon.stages.identity import Identity
@@ -23,6 +19,7 @@ from edge.daemon.state.masters import MasterWatch, ShiftWatch
 from edge.daemon.state.oee import Oee, Tally
 from edge.daemon.state.phase import Phase, Station
 from edge.daemon.talk.announce import BEAT_HZ, Announcer
+from edge.daemon.talk.health import HealthReport
 from edge.daemon.watch import Watch
 from edge.mqtt.link import Link
 from edge.mqtt.local import LocalGate
@@ -39,18 +36,17 @@ _BEAT_NS = round(1e9 / BEAT_HZ)
 _HEALTH_NS = 10_000_000_000
 _STATS_NS = 60_000_000_000
 _SLOW_NS = 1_000_000_000  # once a second: percentiles, clock, camera state
-_PAGE_BYTES = resource.getpagesize()
 
 
 class Pulse:
-    """Beats, gives up overdue parts, watches the stages, reports health.
+    """Beats, gives up overdue parts, watches the stages, has health reported.
 
     Args:
-        who, names: identity and topics. line: the connection for beats. rest: for health.
+        who, names: identity and topics. line: the connection for beats. rest: for counters.
         ledger, answers: the open parts. station: armed or not. figures, facts: what is reported.
-        capture, inference, publisher, backfill: the stages. watch: looks at their counters.
+        capture, inference, publisher: the stages. watch: looks at their counters. health: says how the station is.
         announcer: told of the camera. notifier: the supervisor. clock: this machine's.
-        clock_source: "auto" or "ptp". journal: whose disk is reported. escape: told when the wall clock is set.
+        clock_source: "auto" or "ptp". escape: told when the wall clock is set.
         shifts: when the self-check runs anew. masters: parts that must come by then, or None. view: the page, or None.
         local: the gate on this box, or None.
     """
@@ -69,14 +65,13 @@ class Pulse:
         capture: Capture,
         inference: Inference,
         publisher: Publisher,
-        backfill: Backfill,
         watch: Watch,
+        health: HealthReport,
         announcer: Announcer,
         notifier: Notifier,
         clock: Clock,
         *,
         clock_source: str,
-        journal: Path,
         escape: EscapeWatch,
         shifts: ShiftWatch,
         masters: MasterWatch | None,
@@ -89,7 +84,6 @@ class Pulse:
         self._local = local
         self._oee = Oee(station)
         self._topic = names.topic(topics.BEAT)
-        self._health_topic = names.topic(topics.HEALTH)
         self._line = line
         self._rest = rest
         self._ledger = ledger
@@ -100,13 +94,12 @@ class Pulse:
         self._capture = capture
         self._inference = inference
         self._publisher = publisher
-        self._backfill = backfill
         self._watch = watch
+        self._health = health
         self._announcer = announcer
         self._notifier = notifier
         self._clock = clock
         self._clock_source = clock_source
-        self._journal = journal
         self._escape = escape
         self._shifts = shifts
         self._masters = masters
@@ -191,7 +184,7 @@ class Pulse:
             self._report_stats()
         if now_ns >= self._next_health_ns:
             self._next_health_ns = now_ns + _HEALTH_NS
-            self._report_health(now_ns)
+            self._health.report(now_ns)
 
     def _feed_watchdog(self) -> None:
         stages = (self._capture.progress, self._inference.progress, self._publisher.progress)
@@ -250,40 +243,3 @@ class Pulse:
                 self._clock.utc_us(),
             )
             self._rest.keep(self._names.topic(topics.STATS, window), wire.STATS.encode(stats))
-
-    def _report_health(self, now_ns: int) -> None:
-        figures = self._figures
-        health = wire.Health(
-            sch=wire.HEALTH_SCHEMA,
-            station=self._who.station,
-            boot=self._who.boot,
-            up_s=(now_ns - self._start_ns) // 1_000_000_000,
-            seq=self._ledger.last_seq,
-            verdicts=figures.verdicts(),
-            invalid=figures.invalid(),
-            late=figures.late,
-            unsent=self._backfill.unsent,
-            dropped=self._line.refused + self._rest.refused,
-            reconnects=max(0, self._line.reconnects - 1),
-            frame_to_verdict_ms=figures.own_ms.percentiles(50, 99),
-            slack_ms=figures.slack_ms.percentiles(50, 1),
-            journal_rows=self._publisher.rows,
-            disk_free_mb=_disk_free_mb(self._journal),
-            rss_mb=_rss_mb(),
-        )
-        self._rest.publish(self._health_topic, wire.HEALTH.encode(health), qos=topics.HEALTH.qos)
-
-
-def _disk_free_mb(path: Path) -> int:
-    try:
-        disk = os.statvfs(path.parent)
-    except OSError:
-        return 0
-    return disk.f_bavail * disk.f_frsize // 2**20
-
-
-def _rss_mb() -> int:
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES // 2**20
-    except (OSError, ValueError, IndexError):
-        return 0

@@ -13,7 +13,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 from edge.clock import Clock, SystemClock
 from edge.page.rows import VERDICTS, GateAckView, PartRow, PartView, Snapshot, gate_row, part_row
 from edge.page.stats import Histogram
+
+if TYPE_CHECKING:
+    from edge.wire.station import Health
 
 __all__ = ["GateAckView", "LiveView", "PartView", "Picture", "Snapshot"]
 
@@ -77,6 +80,7 @@ class LiveView:
 
     Attributes:
         seconds: time since the start by what the station did, for the metrics; replaced whole by the pulse.
+        health: what the station said of itself last, for the metrics; None before that.
     """
 
     def __init__(self, clock: Clock | None = None, *, parts: int = KEPT_PARTS, picture_bytes: int = PICTURE_BYTES) -> None:
@@ -101,6 +105,7 @@ class LiveView:
         self._state = msgspec.Raw(b"{}")
         self.whatif = b"null"
         self.seconds: dict[str, float] = {}
+        self.health: Health | None = None
 
     def add_part(self, part: PartView) -> None:
         """Take a judged part. Waits for nobody; pixels and map are kept by reference."""

@@ -6,6 +6,7 @@ import msgspec
 
 from edge import __version__
 from edge.page.live import LiveView
+from edge.wire.station import Health
 
 _BOUNDS_MS = [10.0 ** (k / 4) for k in range(-2, 15)]  # 0.32 ms to 3.2 s, four a decade
 _SLACK_BOUNDS_MS = [-(10.0**k) for k in (3, 2, 1)] + [0.0] + [10.0 ** (k / 2) for k in range(7)]
@@ -58,6 +59,7 @@ def metrics_text(view: LiveView, *, readers: int = 0) -> str:
         lines += _head(name, "histogram", text)
         lines += [f'{name}_bucket{{le="{bound / 1000:.6g}"}} {n}' for bound, n in zip(bounds, below, strict=True)]
         lines += [f'{name}_bucket{{le="+Inf"}} {count}', f"{name}_sum {_finite(total_ms) / 1000:.9g}", f"{name}_count {count}"]
+    lines += _health_lines(view.health) if view.health is not None else []
     model = state.get("model")
     model = model if isinstance(model, dict) else {}
     labels = {"version": __version__} | {key: model[key] for key in ("name", "model", "precision", "engine") if key in model}
@@ -68,6 +70,40 @@ def metrics_text(view: LiveView, *, readers: int = 0) -> str:
     lines += _head("onbelt_page_readers", "gauge", "Browsers following the page.")
     lines.append(f"onbelt_page_readers {readers}")
     return "\n".join(lines) + "\n"
+
+
+def _health_lines(health: Health) -> list[str]:
+    """What the station says of itself every ten seconds."""
+    lines = _head("onbelt_invalid_total", "counter", "Parts nobody judged, by the first reason.")
+    lines += [f'onbelt_invalid_total{{reason="{_label(reason)}"}} {n}' for reason, n in sorted(health.invalid.items())]
+    lines += _head("onbelt_camera_frames_total", "counter", "Frames that became no part's picture: not asked for, damaged, lost.")
+    for kind in ("skipped", "incomplete", "dropped"):
+        lines.append(f'onbelt_camera_frames_total{{kind="{kind}"}} {getattr(health.camera, kind)}')
+    for name, kind, text, value in (
+        ("onbelt_late_total", "counter", "Verdicts journaled but not sent live.", health.late),
+        ("onbelt_refused_total", "counter", "Messages and commands from outside that were refused.", health.refused),
+        (
+            "onbelt_telemetry_dropped_total",
+            "counter",
+            "Messages given up because there was no broker or no room.",
+            health.dropped,
+        ),
+        ("onbelt_unsent_verdicts", "gauge", "Verdicts in the journal that no broker has confirmed yet.", health.unsent),
+        ("onbelt_journal_verdicts", "gauge", "Verdicts in the journal.", health.journal_rows),
+        ("onbelt_disk_free_bytes", "gauge", "Free space where the journal lies.", health.disk_free_mb * 2**20),
+        ("onbelt_clock_synchronized", "gauge", "1 while something sets the wall clock.", int(health.clk.src != "free")),
+    ):
+        lines += [*_head(name, kind, text), f"{name} {value}"]
+    for name, text, us in (
+        ("onbelt_clock_offset_seconds", "Offset of the wall clock that is still being corrected.", health.clk.off_us),
+        ("onbelt_clock_error_seconds", "Estimated error of the wall clock.", health.clk.unc_us),
+    ):
+        if us is not None:
+            lines += [*_head(name, "gauge", text), f"{name} {us / 1e6:.6g}"]
+    if health.temp_c:
+        lines += _head("onbelt_temperature_celsius", "gauge", "Temperature of the machine, by thermal zone.")
+        lines += [f'onbelt_temperature_celsius{{zone="{_label(zone)}"}} {value:.6g}' for zone, value in health.temp_c.items()]
+    return lines
 
 
 def _finite(value: float) -> float:

@@ -89,6 +89,11 @@ class FrameTrigger:
         """The camera's."""
         return self._camera.name
 
+    @property
+    def inside(self) -> tuple[Camera, ...]:
+        """The camera."""
+        return (self._camera,)
+
     # --- the camera -------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:

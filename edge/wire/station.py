@@ -18,10 +18,11 @@ ALARM_SCHEMA = "onbelt.alarm/1"
 ACK_SCHEMA = "onbelt.ack/1"
 COMMAND_SCHEMA = "onbelt.command/1"
 RESULT_SCHEMA = "onbelt.result/1"
-HEALTH_SCHEMA = "onbelt.health/1"
+HEALTH_SCHEMA = "onbelt.health/2"
 STATS_SCHEMA = "onbelt.stats/1"
 
 MAX_BIRTH_BYTES = 4096
+MAX_HEALTH_BYTES = 2048
 
 Line = Annotated[str, msgspec.Meta(max_length=240)]
 MaybeModel = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9._-]{1,32}@sha256:[0-9a-f]{32})?\Z")]
@@ -223,14 +224,32 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     detail: Line
 
 
+class CameraCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Frames that became no part's picture: complete ones nobody asked for, damaged ones, and numbers that never came."""
+
+    skipped: Count
+    incomplete: Count
+    dropped: Count
+
+
+class ClockHealth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The wall clock: what sets it, the offset still being corrected and the estimated error, us; null where nobody knows."""
+
+    src: Literal["ptp", "ntp", "free"]
+    off_us: int | None
+    unc_us: Count | None
+
+
 class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Every ten seconds: counters since the start and what the box has left.
 
     Attributes:
         verdicts: verdicts by kind. invalid: invalid ones by reason. late: journaled but not sent live.
         unsent: verdicts in the journal that no broker has confirmed yet. dropped: telemetry messages given up.
+        refused: messages and commands from outside that were refused.
         frame_to_verdict_ms: p50 and p99 of the recent ones; slack_ms the same, null before the first.
         disk_free_mb: free space where the journal lies. rss_mb: resident memory of the process.
+        temp_c: degrees Celsius of the hottest thermal zones, null on a machine without any.
     """
 
     sch: str
@@ -243,12 +262,16 @@ class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     late: Count
     unsent: Count
     dropped: Count
+    refused: Count
     reconnects: Count
     frame_to_verdict_ms: list[float] | None
     slack_ms: list[float] | None
+    camera: CameraCounts
     journal_rows: Count
     disk_free_mb: Count
     rss_mb: Count
+    temp_c: dict[Text24, float] | None
+    clk: ClockHealth
 
 
 class Stats(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -284,4 +307,4 @@ ALARM: Codec[Alarm] = Codec(ALARM_SCHEMA, Alarm)
 ACK: Codec[Ack] = Codec(ACK_SCHEMA, Ack)
 COMMAND: Codec[Command] = Codec(COMMAND_SCHEMA, Command)
 RESULT: Codec[Result] = Codec(RESULT_SCHEMA, Result)
-HEALTH: Codec[Health] = Codec(HEALTH_SCHEMA, Health)
+HEALTH: Codec[Health] = Codec(HEALTH_SCHEMA, Health, max_bytes=MAX_HEALTH_BYTES)

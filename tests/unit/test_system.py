@@ -6,6 +6,7 @@ import time
 from edge.system.boot import new_boot
 from edge.system.clocksync import StepWatch, read_clock
 from edge.system.notify import Notifier
+from edge.system.thermal import ZONES, temperatures
 from tests.support.station import HandClock
 
 
@@ -66,3 +67,32 @@ def test_a_supervisor_that_is_gone_does_no_harm(tmp_path):
     notifier.alive()
     assert time.monotonic() - begin < 1
     notifier.close()
+
+
+def zones(folder, *found):
+    for number, (kind, text) in enumerate(found):
+        zone = folder / f"thermal_zone{number}"
+        zone.mkdir()
+        (zone / "type").write_text(f"{kind}\n")
+        if text is not None:
+            (zone / "temp").write_text(f"{text}\n")
+    return temperatures(folder)
+
+
+def test_temperatures_are_those_of_the_hottest_zones_that_can_be_read(tmp_path):
+    found = zones(
+        tmp_path, ("CPU-therm", 61_500), ("GPU-therm", 58_250), ("off", None), ("unknown", -274_000), ("CPU-therm", 40_000)
+    )
+    assert found == {"CPU-therm": 61.5, "GPU-therm": 58.2}
+    assert list(found) == ["CPU-therm", "GPU-therm"]
+
+
+def test_names_and_number_of_zones_are_bounded(tmp_path):
+    found = zones(tmp_path, ('a "quoted" zone with a long name', 50_000), *((f"z{n}", n * 1000) for n in range(20)))
+    assert len(found) == ZONES
+    assert next(iter(found)) == "a__quoted__zone_with_a_l"
+
+
+def test_a_machine_without_thermal_zones_has_no_temperature(tmp_path):
+    assert temperatures(tmp_path) is None
+    assert temperatures(tmp_path / "none") is None

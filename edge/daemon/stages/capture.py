@@ -5,6 +5,7 @@ import threading
 from dataclasses import replace
 
 from edge.camera.base import Camera
+from edge.camera.counts import counts_of
 from edge.clock import Clock
 from edge.daemon.stages.framecheck import FrameCheck
 from edge.daemon.stages.ledger import Answers
@@ -78,6 +79,12 @@ class Capture:
         """Open the camera. Raises CameraError."""
         self._camera.start()
         self.state, self.state_detail = "online", self._camera.name
+
+    def counts(self) -> tuple[int, int, int]:
+        """Frames skipped, incomplete, and dropped: numbers that never came and were not skipped either."""
+        counted = counts_of(self._camera)
+        skipped, incomplete = counted.skipped, max(counted.incomplete, self._check.incomplete)
+        return skipped, incomplete, max(0, self._check.dropped - skipped)
 
     def run(self, stop: threading.Event) -> None:
         """Take tickets until told to stop."""

@@ -38,11 +38,12 @@ class FrameCheck:
         torn: look for rows of the frame before; compressed streams repeat rows by themselves.
 
     Attributes:
-        dropped: frame numbers the camera skipped.
+        dropped: frame numbers the camera skipped. incomplete: frames that came damaged.
     """
 
     def __init__(self, early_ms: float, sights: Mapping[str, Sight] | None = None, *, torn: bool = True) -> None:
         self.dropped = 0
+        self.incomplete = 0
         self._early_ms = early_ms
         self._early_ns = round(early_ms * NS_PER_MS)
         self._sights = dict(sights or {})
@@ -68,6 +69,7 @@ class FrameCheck:
         if last is not None and frame.frame_id > last.frame_id + 1:
             self.dropped += frame.frame_id - last.frame_id - 1
         if not frame.complete:
+            self.incomplete += 1
             return Finding("incomplete", f"frame {frame.frame_id} lost a part in transport")
         if last is not None and _same(frame.pixels, last.pixels):
             return Finding("frozen", f"frame {frame.frame_id} has the pixels of frame {last.frame_id}")
@@ -99,6 +101,7 @@ class FrameCheck:
             if finding is not None and found is None:
                 found = Finding(finding.reason, f"{name}: {finding.text}", name)
         self.dropped = sum(check.dropped for check in self._views.values())
+        self.incomplete = sum(check.incomplete for check in self._views.values())
         return found
 
 
