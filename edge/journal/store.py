@@ -5,7 +5,8 @@ in 40. All verdicts that are waiting go into one transaction, so a burst costs o
 
 Rows form a chain: each payload carries the hash of the one before (`prev`), so a row changed, removed or inserted later is
 found by `edge.journal.chain`. The journal is bounded: while it is found above its size, each commit removes twice as many
-of the oldest rows as it adds, and remembers the hash the rest starts from. `outbox` lists the rows no broker has confirmed.
+of the oldest rows as it adds, and remembers the hash the rest starts from. `outbox` lists the rows no broker has confirmed;
+such a row that must go as well is counted in the journal itself, for it reached nobody.
 
 A full disk must not stop it: the room the journal may ever take is reserved when it is opened (fallocate), so others run out of
 space first, and verdicts last.
@@ -32,6 +33,7 @@ FORCE_CHECKPOINT_PAGES = 4000  # without a pause at the latest then: a WAL that 
 LOOK_EVERY_ROWS = 16  # 20 kB; the bound keeps a tenth of the journal free for them, 100 kB at least
 PAGE_BYTES = 4096  # SQLite's default
 _WAL_FRAME_BYTES = PAGE_BYTES + 24
+_LOST = "lost"
 _SETUP = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS verdict (n INTEGER PRIMARY KEY, boot TEXT NOT NULL, seq INTEGER NOT NULL, payload BLOB NOT NULL);
@@ -69,6 +71,7 @@ class Journal:
         self._head = GENESIS
         self._last_n = 0
         self._rows = 0
+        self._lost = 0
         self._full = False
         self._since_look = LOOK_EVERY_ROWS  # the first commit looks
         self._wal_pages = 0  # in the log and not yet in the database
@@ -104,6 +107,11 @@ class Journal:
         """Verdicts held."""
         return self._rows
 
+    @property
+    def lost(self) -> int:
+        """Verdicts that gave way since the journal was begun and that no broker had confirmed: nobody was told of them."""
+        return self._lost
+
     def append(self, entries: Sequence[Entry], confirmed: Sequence[int] = ()) -> int:
         """Write verdicts and wait until they are on the disk.
 
@@ -126,11 +134,12 @@ class Journal:
             )
             db.executemany("INSERT INTO outbox (n) VALUES (?)", [(first + i,) for i in range(len(entries))])
             self._forget(db, confirmed)
-            gone = self._prune(db, 2 * len(entries)) if prune else 0
+            gone, lost = self._prune(db, 2 * len(entries)) if prune else (0, 0)
         if entries:
             self._last_n = first + len(entries) - 1
             self._head = payload_hash(entries[-1].payload)
         self._rows += len(entries) - gone
+        self._lost += lost
         self._wal_pages += 4 + len(entries) + gone  # an upper bound: a page holds three verdicts
         return first
 
@@ -222,6 +231,7 @@ class Journal:
         if last is not None:
             self._last_n, self._head = int(last[0]), payload_hash(last[1])
         self._rows = int(db.execute("SELECT count(*) FROM verdict").fetchone()[0])
+        self._lost = int(meta.get(_LOST, 0))
         reserve(self._wal, 2 * FORCE_CHECKPOINT_PAGES * _WAL_FRAME_BYTES)
 
     def _database(self) -> sqlite3.Connection:
@@ -260,15 +270,21 @@ class Journal:
             raise JournalError(f"{self.path}: the journal cannot be read ({exc}); check its disk") from exc
         return (pages - free) * PAGE_BYTES > 0.9 * self._max_bytes  # a tenth for what the next commits add
 
-    def _prune(self, db: sqlite3.Connection, count: int) -> int:
-        """Remove the oldest rows but never the newest one; the chain's root moves along."""
+    def _prune(self, db: sqlite3.Connection, count: int) -> tuple[int, int]:
+        """Remove the oldest rows but never the newest one; the chain's root moves along.
+
+        Returns:
+            How many went, and how many of them no broker had confirmed.
+        """
         old = db.execute(
             "SELECT n, payload FROM verdict WHERE n < (SELECT max(n) FROM verdict) ORDER BY n LIMIT ?", (count,)
         ).fetchall()
         if not old:
-            return 0
+            return 0, 0
         last_n, payload = old[-1]
         db.execute("DELETE FROM verdict WHERE n <= ?", (last_n,))
-        db.execute("DELETE FROM outbox WHERE n <= ?", (last_n,))
+        lost = db.execute("DELETE FROM outbox WHERE n <= ?", (last_n,)).rowcount
+        if lost:
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_LOST, str(self._lost + lost)))
         db.execute("UPDATE meta SET value = ? WHERE key = 'root'", (payload_hash(payload),))
-        return len(old)
+        return len(old), lost

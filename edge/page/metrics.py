@@ -89,6 +89,7 @@ def _health_lines(health: Health) -> list[str]:
             health.dropped,
         ),
         ("onbelt_unsent_verdicts", "gauge", "Verdicts in the journal that no broker has confirmed yet.", health.unsent),
+        ("onbelt_lost_verdicts", "gauge", "Verdicts a full journal let go before a broker confirmed them.", health.lost),
         ("onbelt_journal_verdicts", "gauge", "Verdicts in the journal.", health.journal_rows),
         ("onbelt_disk_free_bytes", "gauge", "Free space where the journal lies.", health.disk_free_mb * 2**20),
         ("onbelt_clock_synchronized", "gauge", "1 while something sets the wall clock.", int(health.clk.src != "free")),

@@ -246,6 +246,7 @@ class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         verdicts: verdicts by kind. invalid: invalid ones by reason. late: journaled but not sent live.
         unsent: verdicts in the journal that no broker has confirmed yet. dropped: telemetry messages given up.
+        lost: such verdicts that a full journal had to let go, since it was begun: nobody was told of them.
         refused: messages and commands from outside that were refused.
         frame_to_verdict_ms: p50 and p99 of the recent ones; slack_ms the same, null before the first.
         disk_free_mb: free space where the journal lies. rss_mb: resident memory of the process.
@@ -261,6 +262,7 @@ class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     invalid: dict[Text24, Count]
     late: Count
     unsent: Count
+    lost: Count
     dropped: Count
     refused: Count
     reconnects: Count

@@ -13,7 +13,7 @@ from edge.daemon.state.masters import MasterWatch
 from edge.drift.monitor import DriftMonitor
 from edge.journal.chain import verify_chain
 from edge.journal.reader import Reader
-from edge.journal.store import CHECKPOINT_PAGES
+from edge.journal.store import CHECKPOINT_PAGES, PAGE_BYTES
 from edge.wire.verdict import GENESIS, decode_verdict, payload_hash, verify_mac
 from tests.support.desk import BOOT, KEY, WHO, Desk, judgement, outcome
 
@@ -193,3 +193,33 @@ def test_a_line_without_pauses_keeps_the_write_ahead_log_short(desk):
         desk.step(outcome(seq))
     assert desk.path.with_name("j.db-wal").stat().st_size < (CHECKPOINT_PAGES + 100) * 4120
     assert len(desk.rows()) == 900
+
+
+def test_verdicts_a_full_journal_lets_go_unsent_are_an_alarm(tmp_path):
+    desk = Desk(tmp_path, connected=False)
+    desk.journal._max_bytes = 64 * PAGE_BYTES
+    seq = 1
+    while not desk.publisher.lost:
+        assert "journal-lost" not in codes(desk)
+        desk.step(*(outcome(seq + i) for i in range(16)))
+        seq += 16
+        assert seq < 1000
+    assert "journal-lost" in codes(desk)
+    assert desk.station.armed
+    desk.journal.close()
+
+
+def test_a_full_journal_that_was_sent_is_no_alarm(tmp_path):
+    desk = Desk(tmp_path)
+    desk.journal._max_bytes = 64 * PAGE_BYTES
+    for seq in range(1, 400, 16):
+        desk.step(*(outcome(seq + i) for i in range(16)))
+        for one in desk.line.sent:
+            one.done = True
+    assert desk.publisher.rows < 300
+    assert (desk.publisher.lost, codes(desk)) == (0, [])
+    desk.journal.close()
+
+
+def codes(desk):
+    return [condition.code for condition in desk.station.snapshot().conditions]

@@ -115,6 +115,30 @@ def test_size_is_bounded_and_the_remaining_chain_verifies(tmp_path):
         assert reader.root() != wire.GENESIS
 
 
+def test_what_gives_way_before_it_was_sent_is_counted_for_good(tmp_path):
+    path = tmp_path / "j.db"
+    with Journal(path, "st2", MB) as journal:
+        for start in range(1, 3001, 50):
+            first = journal.append(chain(journal, start, 50))
+            journal.confirm(range(first, first + 40))
+        with Reader(path) as reader:
+            gone = 3000 - journal.rows
+            assert journal.lost + reader.count_unsent() == 600
+        assert journal.lost == gone // 50 * 10 + max(0, gone % 50 - 40) > 0
+        lost = journal.lost
+    with Journal(path, "st2", MB) as journal:
+        assert journal.lost == lost
+
+
+def test_nothing_is_lost_while_a_broker_confirms(tmp_path):
+    with Journal(tmp_path / "j.db", "st2", MB) as journal:
+        first = 0
+        for start in range(1, 3001, 50):
+            first = journal.append(chain(journal, start, 50), range(first, first + 50))
+        assert journal.rows < 3000
+        assert journal.lost == 0
+
+
 def test_the_write_ahead_log_is_bounded_without_any_pause(tmp_path):
     path = tmp_path / "j.db"
     with Journal(path, "st2", 64 * MB) as journal:

@@ -113,6 +113,11 @@ class Publisher:
         """Verdicts the journal holds."""
         return self._journal.rows
 
+    @property
+    def lost(self) -> int:
+        """Verdicts the journal had to let go before a broker confirmed them."""
+        return self._journal.lost
+
     def run(self, finish: threading.Event) -> None:
         """Publish until told to finish and nothing is left."""
         while True:
@@ -161,6 +166,7 @@ class Publisher:
 
     def _write(self, batch: list[Outcome]) -> list[Written]:
         made = self._compose(batch, "")
+        lost = self._journal.lost
         try:
             first = self._journal.append(
                 [Entry(self.who.boot, verdict.seq, payload) for verdict, payload in made], self._take_confirmed()
@@ -176,6 +182,13 @@ class Publisher:
                 for outcome, (verdict, payload) in zip(batch, self._compose(batch, "journal"), strict=True)
             ]
         self._station.clear("journal")
+        if self._journal.lost > lost:  # it stands until the next start: nobody will ever send them, so a person has to know
+            self._station.raise_(
+                "journal-lost",
+                "warning",
+                "the journal is full, and verdicts that no broker has confirmed give way: they will never be sent (health: lost)",
+                "bring the broker back, raise journal.max_mb, and restart; onbelt journal export saves what is still there",
+            )
         return [
             Written(outcome, verdict, payload, first + i)
             for i, (outcome, (verdict, payload)) in enumerate(zip(batch, made, strict=True))

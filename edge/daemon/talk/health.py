@@ -81,6 +81,7 @@ class HealthReport:
             invalid=figures.invalid(),
             late=figures.late,
             unsent=self._backfill.unsent,
+            lost=self._publisher.lost,
             dropped=self._line.refused + self._rest.refused,
             refused=self._refused(),
             reconnects=max(0, self._line.reconnects - 1),
