@@ -162,7 +162,8 @@ def tiny_members(
         verdict = "pass" if scores[0] <= limit else "reject"
         golden.append(Golden(picture, "onnxruntime", [score + golden_error for score in scores], verdict))
     members[bundle_format.GOLDEN] = msgspec.json.encode(golden)
-    calibration = sorted(calibration) if calibration is not None else [round(0.1 + 0.008 * i, 6) for i in range(100)]
+    confidence, kind = (0.9, "guarantee") if calibration is None else (0.0, "estimate")  # the largest of 100 carries 5 % at 90 %
+    calibration = sorted(calibration or [*(round(limit * (0.1 + 0.008 * i), 6) for i in range(99)), limit])
     manifest = Manifest(
         schema=SCHEMA_VERSION,
         name=name,
@@ -174,7 +175,7 @@ def tiny_members(
         resize="stretch-bilinear",
         precision="fp32",
         created_utc="2026-01-01T00:00:00Z",
-        limit=Limit(limit, 0.05, 0.9, "guarantee", len(calibration), {"st": limit, "ae": limit, "global": limit}),
+        limit=Limit(limit, 0.05, confidence, kind, len(calibration), {"st": limit, "ae": limit, "global": limit}),
         calibration=calibration,
         agreement=agreement,
         budget_ms=budget_ms,
@@ -221,7 +222,8 @@ def make_tiny_bundle(
             `limit` (1.0), `budget_ms` (1000), `agreement` (1e-3), `work` (slow: n products of 512x512 matrices, about 3 ms
             each), `nan_above` (NaN when the mean red is above), `golden_error` (added to the stored golden scores),
             `golden_scores` (frame -> [raw, st, ae, global]: what another graph gives),
-            `calibration` (100 scores from 0.1 to 0.9), `model` (ONNX bytes in place of the tiny graph).
+            `calibration` (100 scores, from a tenth of the limit to the limit; with scores of one's own the limit is an estimate),
+            `model` (ONNX bytes in place of the tiny graph).
 
     Returns:
         The bundle, a trust store that trusts it, and the folder that store was read from.
