@@ -4,6 +4,7 @@ Decoding refuses unknown fields and wrong types with the path of the fault. `sch
 reader knows the versions it can read and refuses others (docs/adr/0004).
 """
 
+import bisect
 import math
 import re
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ MAX_RULES = 8
 MIN_SIZE_PX, MAX_SIZE_PX = 40, 1024  # below 40 the unpadded grid (size/4 - 8) has no cell inside; above is no INT8 model of ours
 # The name goes into topics, file names and the page: nothing in it may mean something there.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+_SCORE_ROUNDING = 1e-9  # relative; float64 in JSON is exact, other writers may round
 _RISK_ROUNDING = 1e-6  # relative: sums of 200,000 parts differ by some 1e-9 between machines; 95 % may be 94.999995 %
 
 
@@ -172,6 +174,9 @@ def decode_manifest(content: bytes) -> Manifest:
 
 def _check(manifest: Manifest) -> None:
     limit, calibration = manifest.limit, manifest.calibration
+    guaranteed, n = limit.kind == "guarantee", len(calibration)
+    rank = bisect.bisect_right(calibration, limit.raw * (1.0 + _SCORE_ROUNDING))
+    ranked = 0 < rank <= n and math.isclose(calibration[rank - 1], limit.raw, rel_tol=_SCORE_ROUNDING)
     size_fits = MIN_SIZE_PX <= manifest.size <= MAX_SIZE_PX and manifest.size % 4 == 0
     rules = (
         (_NAME.fullmatch(manifest.name), "name", "letters, digits and . _ - (at most 32)", manifest.name),
@@ -183,14 +188,22 @@ def _check(manifest: Manifest) -> None:
         (manifest.precision in {"int8", "fp16", "fp32"}, "precision", "int8, fp16 or fp32", manifest.precision),
         (_positive(limit.raw), "limit.raw", "a finite number above 0", limit.raw),
         (0 < limit.false_reject < 1, "limit.false_reject", "between 0 and 1", limit.false_reject),
-        (0 <= limit.confidence < 1, "limit.confidence", "from 0 to below 1", limit.confidence),
         (limit.kind in {"guarantee", "estimate"}, "limit.kind", "guarantee or estimate", limit.kind),
+        (
+            0 < limit.confidence < 1 if guaranteed else limit.confidence == 0,
+            "limit.confidence",
+            "0 for an estimate, else in (0, 1)",
+            limit.confidence,
+        ),
         (limit.n >= 1, "limit.n", "at least 1", limit.n),
         (set(limit.branches) == set(BRANCHES), "limit.branches", f"{BRANCHES}", sorted(limit.branches)),
         (all(map(_positive, limit.branches.values())), "limit.branches", "finite numbers above 0", limit.branches),
         (not (wrong := wrong_rule(limit)), "limit.rules", "rules that can be judged by", wrong),
         (calibration and all(map(math.isfinite, calibration)), "calibration", "at least one finite score", calibration[:3]),
         (calibration == sorted(calibration), "calibration", "ascending scores", "another order"),
+        (limit.n == n, "limit.n", f"the number of calibration scores, {n}", limit.n),
+        (not guaranteed or ranked, "limit.raw", "one of the calibration scores, for a guarantee", limit.raw),
+        (not (broken := wrong_promise(limit, rank, n)), "limit", "a guarantee that its parts carry", broken),
         (_positive(manifest.agreement), "agreement", "a finite number above 0", manifest.agreement),
         (_positive(manifest.budget_ms), "budget_ms", "a finite number above 0", manifest.budget_ms),
         (0 < manifest.inspected <= 1, "inspected", "above 0, at most 1", manifest.inspected),

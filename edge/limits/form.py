@@ -133,7 +133,12 @@ def _check(form: LimitForm) -> None:
         (_positive(limit.raw), "limit.raw", "a finite number above 0", limit.raw),
         (0 < limit.false_reject < 1, "limit.false_reject", "between 0 and 1", limit.false_reject),
         (limit.kind in {"guarantee", "estimate"}, "limit.kind", "guarantee or estimate", limit.kind),
-        ((0 < limit.confidence < 1) == guaranteed, "limit.confidence", "0 for an estimate, else in (0, 1)", limit.confidence),
+        (
+            0 < limit.confidence < 1 if guaranteed else limit.confidence == 0,
+            "limit.confidence",
+            "0 for an estimate, else in (0, 1)",
+            limit.confidence,
+        ),
         (set(limit.branches) == set(BRANCHES), "limit.branches", f"{BRANCHES}", sorted(limit.branches)),
         (all(map(_positive, limit.branches.values())), "limit.branches", "finite numbers above 0", limit.branches),
         (not (wrong := wrong_rule(limit)), "limit.rules", "rules that can be judged by", wrong),

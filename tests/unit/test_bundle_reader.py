@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import zlib
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,6 +21,8 @@ from edge.bundle.reader import open_bundle, read_bundle
 from edge.bundle.signing import TrustStore
 from edge.errors import BundleError, SignatureError
 from tests.support.bundles import good_frame, make_key, make_tiny_bundle, png, seal_hashes, signed, tiny_members
+
+DEMO = Path(__file__).parents[2] / "edge" / "data" / "demo.onbelt"
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +217,44 @@ def test_impossible_manifest_values_are_refused_by_name(small, key, trust, tmp_p
     with pytest.raises(BundleError, match=rf"manifest\.json: {path}: expected .* got") as caught:
         read_bundle(resigned(small, key, manifest=inside(path, value)), trust, tmp_path)
     assert caught.value.member == "manifest.json"
+
+
+@pytest.mark.parametrize(
+    ("limit", "path", "said"),
+    [
+        ({"n": 99}, r"limit\.n", "the number of calibration scores, 100"),
+        ({"raw": 1.01}, r"limit\.raw", "one of the calibration scores"),
+        ({"raw": 0.5000001}, r"limit\.raw", "one of the calibration scores"),
+        ({"raw": 0.5}, "limit", "rank 51 of 100 keeps"),
+        (
+            {"false_reject": 0.001, "confidence": 0.95},
+            "limit",
+            r"rank 100 of 100 keeps 0\.100% with 9\.5% confidence, not 95\.0%",
+        ),
+        ({"confidence": 0.0}, r"limit\.confidence", "0 for an estimate"),
+        ({"kind": "estimate"}, r"limit\.confidence", "0 for an estimate"),
+    ],
+)
+def test_a_guarantee_rests_on_the_scores_in_the_bundle(limit, path, said):
+    manifest, _ = tiny_members()
+    assert manifest.limit.kind == "guarantee"
+    changed = msgspec.structs.replace(manifest, limit=msgspec.structs.replace(manifest.limit, **limit))
+    with pytest.raises(BundleError, match=rf"manifest\.json: {path}: expected .*{said}"):
+        encode_manifest(changed)
+    with pytest.raises(BundleError, match=path):
+        decode_manifest(msgspec.json.encode(changed))
+
+
+def test_a_limit_rounded_by_another_writer_is_still_the_score_it_stands_on():
+    manifest, _ = tiny_members()
+    for raw in (1.0 - 1e-12, 1.0 + 1e-12):
+        limit = msgspec.structs.replace(manifest.limit, raw=raw)
+        assert decode_manifest(encode_manifest(msgspec.structs.replace(manifest, limit=limit))).limit.raw == raw
+
+
+def test_the_bundle_that_ships_keeps_its_promise():
+    manifest = decode_manifest(unpack(DEMO.read_bytes())["manifest.json"])
+    assert (manifest.limit.kind, manifest.limit.n) == ("guarantee", 600)
 
 
 def test_the_writer_refuses_what_the_reader_would(small):

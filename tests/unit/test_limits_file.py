@@ -152,7 +152,7 @@ def test_an_estimate_that_claims_confidence_is_refused():
     """The one lie that matters: a promise nothing stands behind."""
     form = form_for("ab" * 32, raw=0.77)
     assert form.limit.kind == "estimate"
-    for lie in ({"kind": "guarantee", "confidence": 0.95}, {"confidence": 0.95}):
+    for lie in ({"kind": "guarantee", "confidence": 0.95}, {"confidence": 0.95}, {"confidence": 1.0}):
         with pytest.raises(LimitError, match=r"limit\.confidence|rank"):
             encode_limit(msgspec.structs.replace(form, limit=msgspec.structs.replace(form.limit, **lie)))
 
