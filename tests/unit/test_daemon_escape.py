@@ -8,7 +8,7 @@ from edge.errors import ContractError
 from edge.system.clocksync import StepWatch
 from edge.wire.quarantine import QUARANTINE_CODEC, QUARANTINE_SCHEMA, QuarantineNotice, SuspectRange
 from edge.wire.station import Check
-from edge.wire.suspects import MAX_WINDOWS, SUSPECTS, SUSPECTS_SCHEMA, SuspectNotice
+from edge.wire.suspects import MAX_GATE_RANGES, MAX_WINDOWS, SUSPECTS, SUSPECTS_SCHEMA, SuspectNotice
 from tests.support.station import HandClock
 
 BOOT, OTHER = "01JD8Q7ZK3" + "0" * 16, "01JD8Q7ZK3" + "1" * 16
@@ -148,6 +148,48 @@ def test_ranges_of_gates_are_said_with_our_own_and_neither_is_lost():
     assert len(box.sent) == sent
     with pytest.raises(ContractError):
         box.watch.heard(b'{"sch":"onbelt.suspects/1"}')
+
+
+def gate_notice(*parts, gate="g1"):
+    ranges = [SuspectRange(n, n, "reject after the part") for n in parts]
+    return QUARANTINE_CODEC.encode(QuarantineNotice(QUARANTINE_SCHEMA, "st2", gate, ranges, 0, 7))
+
+
+def named(box, gate="g1"):
+    return [one.first for one in box.notice.gates[gate]]
+
+
+def test_parts_a_gate_named_before_it_started_anew_stay_suspect():
+    """Its new list begins empty: put in place of the old one it would take bad parts off the list of those to be found."""
+    box = Box()
+    box.watch.heard(gate_notice(7, 8))
+    box.watch.heard(gate_notice(5, gate="g2"))
+    box.watch.heard(gate_notice(31))
+    assert named(box) == [7, 8, 31]
+    box.watch.heard(gate_notice(7, 8, 31, 40))
+    box.watch.heard(gate_notice())
+    assert (named(box), named(box, "g2")) == ([7, 8, 31, 40], [5])
+    again = Box(OTHER)
+    again.watch.heard(gate_notice(50))
+    again.watch.heard(box.sent[-1])
+    assert named(again) == [7, 8, 31, 40, 50], "what the broker held of the start before comes first"
+    box.watch.heard(b"")
+    assert box.alarm == []
+
+
+def test_ranges_of_a_gate_are_bounded_and_those_that_are_gone_are_counted_once():
+    box = Box()
+    box.watch.heard(gate_notice(*range(1, MAX_GATE_RANGES + 1)))
+    for _ in range(3):
+        box.watch.heard(gate_notice(100, 101))
+    assert named(box) == [*range(3, MAX_GATE_RANGES + 1), 100, 101]
+    assert box.notice.dropped == 2
+
+
+def test_a_gate_that_names_no_part_raises_nothing():
+    box = Box()
+    box.watch.heard(gate_notice())
+    assert (box.sent, box.alarm) == ([], [])
 
 
 def test_what_an_earlier_start_found_stands_until_somebody_empties_the_topic():

@@ -149,8 +149,10 @@ class EscapeWatch:
                 raise not_ours from None
             if gate.station == self._name:
                 with self._lock:
-                    self._gates[gate.gate] = list(gate.ranges[-MAX_GATE_RANGES:])
-                self._tell()  # also when we knew: on the broker the gate's notice has just replaced ours
+                    self._merge(gate.gate, self._gates.get(gate.gate, []), gate.ranges)
+                    known = bool(self.found or self._gates)
+                if known:
+                    self._tell()  # also when we knew: on the broker the gate's notice has just replaced ours
             return
         if notice.station == self._name and self._take_over(notice):
             self._tell()
@@ -159,10 +161,11 @@ class EscapeWatch:
         with self._lock:
             known = {(one.boot, one.first, one.cause) for one in self.found}
             earlier = [one for one in notice.windows if one.boot != self._boot and (one.boot, one.first, one.cause) not in known]
-            gates = {name: ranges for name, ranges in notice.gates.items() if name not in self._gates}
-            self._gates |= gates
+            before = dict(self._gates)
+            for name, ranges in notice.gates.items():
+                self._merge(name, ranges, self._gates.get(name, []))
             self._keep([*earlier, *self.found])
-        return bool(earlier or gates)
+            return bool(earlier) or self._gates != before
 
     def _forget(self) -> None:
         with self._lock:
@@ -216,6 +219,15 @@ class EscapeWatch:
             self._logged_ns[cause] = now_ns
         logger.log(logging.ERROR if seldom else logging.DEBUG, "quarantine: %s: %s", _describe(suspects), suspects.why)
         self._keep([*self.found, suspects])
+
+    def _merge(self, gate: str, older: list[SuspectRange], newer: list[SuspectRange]) -> None:
+        """A gate that starts again may not know what it said before: its parts stay suspect until somebody ends it."""
+        known = self._gates.get(gate, [])
+        ranges = [*(one for one in older if one not in newer), *newer]
+        kept = ranges[-MAX_GATE_RANGES:]
+        self._dropped += sum(one not in kept for one in known)
+        if kept:
+            self._gates[gate] = kept
 
     def _keep(self, windows: list[Suspects]) -> None:
         self._dropped += max(0, len(windows) - MAX_WINDOWS)
