@@ -13,12 +13,12 @@ from edge.clock import Clock
 from edge.mqtt.connection import Connection
 from edge.mqtt.message import Incoming
 from edge.mqtt.settings import Broker
-from edge.wire.topics import BEAT, BIRTH, STATE, STATUS, VERDICT, Channel, Topics
+from edge.wire.topics import BEAT, BIRTH, QUARANTINE, STATE, STATUS, VERDICT, Channel, Topics
 
 INBOX = 1000  # messages; at 100 verdicts/s ten seconds of a loop that stands still
 OUTBOX = 1000  # acks kept while there is no connection
 QUEUE = 200  # acks that may wait inside the connection beyond those in flight
-HEARD = (VERDICT, BEAT, BIRTH, STATE, STATUS)
+HEARD = (VERDICT, BEAT, BIRTH, STATE, STATUS, QUARANTINE)
 
 
 class Received(NamedTuple):
@@ -90,6 +90,10 @@ class Link:
     def keep(self, topic: str, payload: bytes) -> None:
         """Publish the newest value of a retained topic, now and after every connect; an empty payload clears it."""
         self._connection.keep(topic, payload)
+
+    def leave(self, topic: str, payload: bytes) -> bool:
+        """Publish a retained message once; False when there is no connection. What others write there, too, is not kept by us."""
+        return self._connection.publish(topic, payload, qos=1, retain=True) is not None
 
     def renew(self, why: str) -> None:
         """Give up the connection, if there is one, and make another: what the broker holds back for this one is of no use."""

@@ -33,15 +33,16 @@ from edge.gate.config import GateConfig, loopback_address
 from edge.gate.link import Link, Received
 from edge.gate.pins import Pins
 from edge.gate.rules import Gate
-from edge.gate.settings import NS_PER_MS
+from edge.gate.settings import NS_PER_MS, NS_PER_S
+from edge.gate.suspects import Heard, SuspectParts
 from edge.gate.wiring import Wiring
 from edge.mqtt.local import LocalEar
 from edge.mqtt.settings import Broker
 from edge.system.boot import new_boot
 from edge.system.notify import Notifier
 from edge.wire import topics as channels
-from edge.wire.quarantine import MAX_RANGES, QUARANTINE_CODEC, QUARANTINE_SCHEMA, QuarantineNotice, SuspectRange
 from edge.wire.station import ACK, ALARM, ALARM_SCHEMA, BEAT, BIRTH, STATE, STATUS, Alarm
+from edge.wire.topics import Channel
 from edge.wire.trigger import LineTrigger
 from edge.wire.verdict import decode_verdict, verify_mac
 
@@ -49,6 +50,7 @@ logger = logging.getLogger(__name__)
 
 LINE_LENGTH = 240  # longest text in an alarm
 WHY_LENGTH = 96
+LISTEN_NS = 1 * NS_PER_S  # after a connect, for what the broker holds on `quarantine`
 RENEW_NS = 6_000_000_000  # longer than a connection must last to count as a good one
 
 
@@ -83,8 +85,9 @@ class GateProcess:
         self._topics = config.topics()
         self._gate = Gate(config.settings())
         self._boot = new_boot(clock.utc_us())
-        self._suspects: list[SuspectRange] = []
-        self._forgotten = 0
+        self._suspects = SuspectParts(config.station.station, config.station.gate)
+        self._connects = 0
+        self._say_suspects_ns: int | None = None
         self._max_turn_ms = 0.0
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
@@ -145,7 +148,9 @@ class GateProcess:
             actions += self._gate.trigger(told, now_ns) if isinstance(told, LineTrigger) else self._gate.count(told, now_ns)
         for message in messages:
             actions += self._hear(message)
-        return actions + self._gate.tick(self._clock.monotonic_ns(), self._clock.utc_us())
+        now_ns = self._clock.monotonic_ns()
+        self._say_suspects(now_ns)
+        return actions + self._gate.tick(now_ns, self._clock.utc_us())
 
     def figures(self) -> dict[str, Any]:
         """What happened so far, for the log and for `--json`."""
@@ -189,17 +194,23 @@ class GateProcess:
             if got.channel is channels.VERDICT:
                 mac_ok = bool(self._mac_key) and verify_mac(payload, self._mac_key)
                 return self._gate.verdict(decode_verdict(payload), at_ns, mac_ok=mac_ok)
-            if got.channel is channels.BEAT:
-                return self._gate.beat(BEAT.decode(payload), at_ns)
-            if got.channel is channels.BIRTH:
-                return self._gate.birth(BIRTH.decode(payload), at_ns)
-            if got.channel is channels.STATE:
-                return self._gate.state(STATE.decode(payload), at_ns)
-            return self._gate.status(STATUS.decode(payload), at_ns)
+            if got.channel is channels.QUARANTINE:
+                return self._hear_of_suspects(payload, at_ns)
+            return self._hear_station(got.channel, payload, at_ns)
         except ContractError as error:
             self._gate.malformed()
             logger.debug("message refused: %s", error)
             return []
+
+    def _hear_station(self, channel: Channel, payload: bytes, at_ns: int) -> list[Action]:
+        """What the station says of itself."""
+        if channel is channels.BEAT:
+            return self._gate.beat(BEAT.decode(payload), at_ns)
+        if channel is channels.BIRTH:
+            return self._gate.birth(BIRTH.decode(payload), at_ns)
+        if channel is channels.STATE:
+            return self._gate.state(STATE.decode(payload), at_ns)
+        return self._gate.status(STATUS.decode(payload), at_ns)
 
     def _carry_out(self, action: Action) -> None:
         if isinstance(action, Open | Close | Reinspect):
@@ -247,21 +258,41 @@ class GateProcess:
         )
         self._link.keep(self._topics.topic(channels.ALARM, action.code), ALARM.encode(alarm))
 
+    def _code(self, what: str) -> str:
+        return f"gate-{self._config.station.gate}-{what}"
+
+    # --- parts that went through and are suspect --------------------------------------------------------------------------
+
     def _quarantine(self, action: Quarantine) -> None:
-        self._suspects.append(SuspectRange(action.first, action.last, action.why[:WHY_LENGTH]))
-        while len(self._suspects) > MAX_RANGES:
-            del self._suspects[0]
-            self._forgotten += 1
-        notice = QuarantineNotice(
-            sch=QUARANTINE_SCHEMA,
-            station=self._config.station.station,
-            gate=self._config.station.gate,
-            ranges=list(self._suspects),
-            dropped=self._forgotten,
-            at_us=self._clock.utc_us(),
-        )
         logger.error("quarantine: parts %d to %d: %s", action.first, action.last, action.why)
-        self._link.keep(self._topics.topic(channels.QUARANTINE), QUARANTINE_CODEC.encode(notice))
+        self._suspects.add(action.first, action.last, action.why)
+        self._say_suspects_ns = 0
+        self._say_suspects(self._clock.monotonic_ns())
+
+    def _hear_of_suspects(self, payload: bytes, at_ns: int) -> list[Action]:
+        """Take over what an earlier start has said; and the end, which may be ours to tell once more on the alarm's topic."""
+        before = list(self._suspects.ranges)
+        heard = self._suspects.hear(payload)
+        if heard is Heard.ENDED:
+            self._say_suspects_ns = None
+            return [ClearAlarm(self._code("quarantine"))]
+        if heard is not Heard.NOTHING:
+            self._say_suspects_ns = at_ns if heard is Heard.LACKING else None
+        newest = self._suspects.ranges[-1:]
+        if before or not newest:
+            return []
+        parts = f"{newest[0].first} to {newest[0].last}"
+        return [RaiseAlarm(self._code("quarantine"), "fault", newest[0].why, f"take parts {parts} out by hand")]
+
+    def _say_suspects(self, now_ns: int) -> None:
+        """When it is due and there is a connection; after a new one, when the broker has had time to say what it holds."""
+        if self._link.reconnects != self._connects:
+            self._connects = self._link.reconnects
+            self._say_suspects_ns = now_ns + LISTEN_NS
+        if self._say_suspects_ns is None or now_ns < self._say_suspects_ns or not self._suspects.ranges:
+            return
+        if self._link.leave(self._topics.topic(channels.QUARANTINE), self._suspects.notice(self._clock.utc_us())):
+            self._say_suspects_ns = None
 
     def __enter__(self) -> "GateProcess":
         return self

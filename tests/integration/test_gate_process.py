@@ -13,10 +13,11 @@ from typing import NamedTuple
 import pytest
 
 from edge.broker.launch import BrokerKind, BrokerProcess, wait_until
+from edge.wire import topics as channels
 from edge.wire.quarantine import QUARANTINE_CODEC
 from tests.support.gate_line import COMMISSIONING, D_MS, GateUnderTest
 from tests.support.gate_messages import OTHER_BOOT
-from tests.support.gate_station import GateStation
+from tests.support.gate_station import TOPICS, GateStation
 
 VERDICTS = {0: "reject", 1: "pass", 2: "pass", 3: "pass", 4: "invalid", 5: "pass", 6: ""}
 
@@ -126,6 +127,30 @@ def test_a_reject_after_the_part_has_gone_is_quarantined(cell):
     assert (notice.ranges[0].first, notice.ranges[0].last) == (passed.trig, passed.trig)
     # A message of its own, which may come after the notice.
     assert wait_until(lambda: "gate-g1-quarantine" in cell.station.alarms, 3.0)
+
+
+def suspects(cell: Cell) -> list[int]:
+    named = cell.station.quarantine[-1] if cell.station.quarantine else b""
+    return [one.first for one in QUARANTINE_CODEC.decode(named).ranges] if named else []
+
+
+def test_suspect_parts_outlive_a_gate_that_is_killed_and_end_with_an_empty_notice(cell):
+    cell.gate.line.start()
+    for number in (1, 2):
+        seen = len(cell.station.acks)
+        assert wait_until(lambda seen=seen: any(ack.fired for ack in cell.station.acks[seen:]), 15.0)
+        passed = next(ack for ack in cell.station.acks[seen:] if ack.fired)
+        cell.station.send(passed.trig, "reject")
+        assert wait_until(lambda number=number: len(suspects(cell)) == number, 5.0), suspects(cell)
+        assert suspects(cell)[-1] == passed.trig
+        if number == 1:
+            cell.gate.kill()
+            cell.gate.start()
+            cell.gate.wait_for_log("armed for", after=len(cell.gate.log.read_text()))
+    assert cell.station.alarms["gate-g1-quarantine"]
+    topic = TOPICS.topic(channels.QUARANTINE)
+    cell.station.connection.publish(topic, b"", qos=1, retain=True)
+    assert wait_until(lambda: cell.station.alarms["gate-g1-quarantine"] == b"", 5.0)
 
 
 def test_print_config_and_wrong_files(tmp_path):

@@ -49,6 +49,8 @@ class GateUnderTest:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        if self.process is not None and self.process.stdout is not None:
+            self.process.stdout.close()  # of one that was killed
         with self.log.open("ab") as log:
             argv = [sys.executable, "-m", "edge.cli", "gate", "--config", str(self.config), "--json"]
             self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=log, env={**os.environ, "PYTHONUNBUFFERED": "1"})
