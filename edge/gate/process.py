@@ -34,6 +34,7 @@ from edge.gate.link import Link, Received
 from edge.gate.pins import Pins
 from edge.gate.rules import Gate
 from edge.gate.settings import NS_PER_MS, NS_PER_S
+from edge.gate.standing import NOT_AT_START
 from edge.gate.suspects import Heard, SuspectParts
 from edge.gate.wiring import Wiring
 from edge.mqtt.local import LocalEar
@@ -106,6 +107,8 @@ class GateProcess:
             settings.deadline_ms,
             settings.on_missing,
         )
+        for what in NOT_AT_START:
+            self._carry_out(ClearAlarm(self._code(what)))
         self._link.start()
         self._notifier.ready("waiting for the station")
         poll = select.poll()

@@ -193,6 +193,8 @@ class Gate:
         position = self._encoder.position if self._encoder is not None else None
         for slot in self._register.pending() if lost else self._register.due(now_ns, position):
             actions += self._decide(slot, now_ns)
+        if len(self._register) <= self._settings.max_slots // 2:
+            actions += self._standing.clear("overflow")
         return actions + self._standing.stop_or_go(now_ns, len(self._register))
 
     # --- rules 2 to 5: one part ------------------------------------------------------------------------------------------

@@ -10,6 +10,9 @@ from edge.gate.actions import Action, Armed, ClearAlarm, Disarmed, LineStop, Rai
 from edge.gate.register import Slot
 from edge.gate.settings import NS_PER_S, GateSettings
 
+NOT_AT_START = ("line-stop", "overflow")
+"""Alarms that cannot stand when a gate starts: the broker may hold those of an earlier start. "disarmed" is raised at once."""
+
 
 class Standing:
     """Arms, disarms, asks for a line stop and takes it back.

@@ -153,6 +153,20 @@ def test_suspect_parts_outlive_a_gate_that_is_killed_and_end_with_an_empty_notic
     assert wait_until(lambda: cell.station.alarms["gate-g1-quarantine"] == b"", 5.0)
 
 
+def test_a_gate_that_starts_clears_what_a_killed_one_had_raised_and_says_why_it_is_disarmed(cell):
+    cell.gate.kill()
+    cell.station.beating = False
+    old = [TOPICS.topic(channels.ALARM, f"gate-g1-{what}") for what in ("line-stop", "overflow", "quarantine")]
+    for topic in old:
+        cell.station.connection.publish(topic, b"of the killed one", qos=1, retain=True)
+    alarms = cell.station.alarms
+    assert wait_until(lambda: list(alarms.values()).count(b"of the killed one") == len(old), 10.0)
+    cell.gate.start()
+    assert wait_until(lambda: alarms["gate-g1-line-stop"] == alarms["gate-g1-overflow"] == b"", 10.0)
+    assert alarms["gate-g1-disarmed"]
+    assert alarms["gate-g1-quarantine"] == b"of the killed one", "parts stay suspect until they are found"
+
+
 def test_print_config_and_wrong_files(tmp_path):
     argv = [sys.executable, "-m", "edge.cli", "gate", "--config"]
     example = Path(__file__).resolve().parents[2] / "docs" / "examples" / "gate.toml"

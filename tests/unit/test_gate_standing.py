@@ -260,3 +260,11 @@ def test_commissioning_alone_never_stops_the_line():
     for _ in range(12):
         world.judged("reject")
     assert not world.gate.stopping
+
+
+def test_the_alarm_of_too_many_parts_goes_with_them():
+    world = World(max_slots=4).arm()
+    for _ in range(5):
+        world.part()
+    assert [a.code for a in world.actions if isinstance(a, RaiseAlarm)] == ["gate-g1-overflow"]
+    assert [a.code for a in world.to(world.ms + D_MS + 10) if isinstance(a, ClearAlarm)] == ["gate-g1-overflow"]
