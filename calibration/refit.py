@@ -54,6 +54,7 @@ class RefitRequest:
         rules: further limits, for a cause or a place, that share the promise.
         accept_missed: the limit may let golden pictures pass that were rejected before.
         approved_by, note: go into the file. now_us: microseconds UTC, a label.
+        counted: versions of this model's limits that are known, whether in force or not; the new one comes after both.
     """
 
     false_reject: float
@@ -64,6 +65,7 @@ class RefitRequest:
     note: str
     now_us: int
     rules: tuple[Rule, ...] = ()
+    counted: int = 0
 
 
 def refit(bundle: Bundle, in_force: SignedLimit | None, parts: GoodParts, request: RefitRequest) -> Refit:
@@ -116,7 +118,7 @@ def refit(bundle: Bundle, in_force: SignedLimit | None, parts: GoodParts, reques
         branches[name] = np.concatenate([parts.scores[:, column], old_branches.get(name, np.empty(0)) if request.pool else []])
     form = LimitForm(
         schema=SCHEMA_VERSION,
-        version=version + 1,
+        version=max(version, request.counted) + 1,
         model=model_hash(bundle),
         name=manifest.name,
         product=manifest.product,

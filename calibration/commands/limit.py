@@ -17,6 +17,7 @@ import json
 import re
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -28,14 +29,14 @@ from calibration.rules import parse_rule, shares
 from calibration.study import PAGE, Study, write_study
 from edge.bundle.manifest import MAX_RULES, Limit
 from edge.bundle.reader import Bundle, open_bundle
-from edge.bundle.signing import load_private
+from edge.bundle.signing import TrustStore, key_id, load_private
 from edge.clock import SystemClock
 from edge.commands._bundle import add_bundle_arguments, trust_from
 from edge.engine import open_engine
 from edge.engine.proof import replay_golden
-from edge.errors import ConfigError, EngineError
+from edge.errors import ConfigError, EngineError, LimitError
 from edge.journal.reader import Reader
-from edge.limits.apply import with_limit
+from edge.limits.apply import model_hash, with_limit
 from edge.limits.audit import read_record
 from edge.limits.file import SignedLimit, read_limit, write_limit
 from edge.wire.codec import to_builtins
@@ -68,7 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="check a station's record of limits (beside its journal, .limits) and print it",
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the limit file to write; replaced as a whole")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="the limit file to write; replaced as a whole, its version counted on"
+    )
     parser.add_argument(
         "--false-reject", type=_share, metavar="SHARE", help="share of good parts you accept to be rejected (default: as before)"
     )
@@ -108,6 +111,7 @@ def run(args: argparse.Namespace) -> int:
     if args.bad is not None and args.report is None:
         raise ConfigError("--bad: expected --report beside it; a limit is never fitted on bad parts")
     key = None if args.report is not None and args.out is None else _key_after_checks(args)
+    counted = 0 if key is None else _counted(args.out, current, trust, key)
     parts = _score(args, current) if args.good is not None or args.journal is not None else None
     if args.report is not None:
         study = Study(current, parts, tuple(args.bad or ()), false_reject, args.confidence)
@@ -124,6 +128,7 @@ def run(args: argparse.Namespace) -> int:
         args.note,
         SystemClock().utc_us(),
         tuple(map(parse_rule, args.also)),
+        counted,
     )
     result = refit(bundle, in_force, parts, request)
     signed = write_limit(args.out, result.form, key)
@@ -149,6 +154,20 @@ def _key_after_checks(args: argparse.Namespace) -> Ed25519PrivateKey:
     if not args.approved_by:
         raise ConfigError("--approved-by: expected the name of who vouches that these parts are good")
     return load_private(args.key or Path.home() / ".config" / "onbelt" / "signing.key")
+
+
+def _counted(out: Path, current: Bundle, trust: TrustStore, key: Ed25519PrivateKey) -> int:
+    """Version of this model's limit that is about to be replaced; 0 for none, or one of another model."""
+    if not out.exists():
+        return 0
+    own = key.public_key()  # whoever signs with it again need not have it among the trusted keys
+    try:
+        form = read_limit(out, replace(trust, keys={**trust.keys, key_id(own): own})).form
+    except LimitError as exc:
+        raise ConfigError(
+            f"--out: {exc}; limits count their versions, and this file does not tell its own: name another file, or move it away"
+        ) from exc
+    return form.version if form.model == model_hash(current) else 0
 
 
 def _score(args: argparse.Namespace, current: Bundle) -> GoodParts:

@@ -12,10 +12,11 @@ from calibration.compare import two_sample_p
 from edge.bundle.reader import open_bundle
 from edge.cli import main
 from edge.journal.store import Entry, Journal
-from edge.limits.file import read_limit
+from edge.limits.file import read_limit, write_limit
 from edge.wire import verdict as wire
-from tests.support.bundles import bad_frame, expected_scores, good_frame, make_tiny_bundle
+from tests.support.bundles import bad_frame, expected_scores, good_frame, make_key, make_tiny_bundle
 from tests.support.journals import BOOT, payload
+from tests.support.limits import form_for
 
 PARTS = 60  # a guarantee of 5 % at 90 % takes 45
 
@@ -121,6 +122,49 @@ def test_pooling_adds_and_counts_versions(shop, tmp_path, capsys):
     form = read_limit(second, trust).form
     assert (form.version, form.source.new, form.source.pooled, form.limit.n) == (2, 20, PARTS, PARTS + 20)
     assert {len(values) for values in form.branches.values()} == {PARTS + 20}
+
+
+def test_a_refit_in_the_same_place_counts_on(shop, tmp_path, capsys):
+    """A station's limit is refitted where it lies; two files of version 1 could not be told apart in its record."""
+    out, other = tmp_path / "tiny.limit", tmp_path / "other.limit"
+    versions = []
+    for words in ((), (), ("--limit", str(out))):
+        assert fit(shop, out, *words) == 0
+        versions.append(report(capsys)["version"])
+    assert fit(shop, other, "--limit", str(out)) == 0
+    versions.append(report(capsys)["version"])
+    assert fit(shop, out, "--limit", str(other)) == 0
+    versions.append(report(capsys)["version"])
+    assert fit(shop, other) == 0, "without --limit, and a version of its own there"
+    versions.append(report(capsys)["version"])
+    assert versions == [1, 2, 3, 4, 5, 5]
+
+
+def test_who_signs_again_counts_on_though_this_machine_does_not_trust_the_key(shop, tmp_path, capsys):
+    """Limits are made where the parts are, with a key that only the boxes may know."""
+    make_key(tmp_path)
+    for version in (1, 2):
+        assert fit(shop, tmp_path / "tiny.limit", "--key", str(tmp_path / "signing.key")) == 0
+        assert report(capsys)["version"] == version
+
+
+def test_a_limit_of_another_model_does_not_count(shop, tmp_path, capsys):
+    out = tmp_path / "station.limit"
+    write_limit(out, form_for("ab" * 32, version=7), make_key(shop)[0])
+    assert fit(shop, out) == 0
+    assert report(capsys)["version"] == 1
+
+
+def test_what_cannot_be_counted_on_is_not_replaced(shop, tmp_path, capsys):
+    notes, strange = tmp_path / "notes.txt", tmp_path / "strange.limit"
+    notes.write_text("do not lose this")
+    (tmp_path / "stranger").mkdir()
+    write_limit(strange, form_for("ab" * 32), make_key(tmp_path / "stranger")[0])
+    for out in (notes, strange):
+        before = out.read_bytes()
+        assert fit(shop, out) == 2
+        assert re.search(r"--out: .*name another file, or move it away", capsys.readouterr().err)
+        assert out.read_bytes() == before
 
 
 @pytest.mark.parametrize(
