@@ -1,6 +1,7 @@
 """What every camera gives: one frame per trigger, with its identity and its times.
 
-The abstract side owns the errors: whatever a driver throws, callers see CameraError.
+The abstract side owns the errors: whatever a driver throws, callers see CameraError, or MissedError where the camera lives and
+only this part has no picture.
 """
 
 from dataclasses import dataclass
@@ -9,6 +10,12 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edge.errors import CameraError
+
+
+class MissedError(CameraError):
+    """The camera did not expose for this part: its next frame is a later part's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +27,14 @@ class Trigger:
         mono_ns: when it fired, CLOCK_MONOTONIC of this machine.
         encoder: encoder counts at that moment, or 0 where there is no encoder.
         part_id: serial number read elsewhere, or an empty string.
+        following: any frame begun from `mono_ns` on is asked for, not that of one part.
     """
 
     count: int
     mono_ns: int
     encoder: int = 0
     part_id: str = ""
+    following: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,7 @@ class Frame:
         sof_ns: start of exposure. eof_ns: end of exposure, both CLOCK_MONOTONIC.
         complete: False when the transport lost a part of the picture; such a frame is never judged.
         views: of several cameras on one part, each one's name and own frame, left to right.
+        late_ns: so long after its trigger this camera's exposure may begin; 0 where the camera cannot say.
     """
 
     pixels: NDArray[np.uint8]
@@ -46,6 +56,7 @@ class Frame:
     eof_ns: int
     complete: bool = True
     views: tuple[tuple[str, "Frame"], ...] = ()
+    late_ns: int = 0
 
 
 class Camera(Protocol):
@@ -68,6 +79,7 @@ class Camera(Protocol):
             timeout_s: how long to wait at most, in seconds.
 
         Raises:
+            MissedError: a later part's frame has come, and this one's never did.
             CameraError: no frame in time, device gone, or the driver failed.
         """
         ...

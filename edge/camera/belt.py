@@ -27,9 +27,10 @@ from edge.camera.base import Frame, Trigger
 from edge.camera.belt_counts import Counts
 from edge.camera.belt_drawing import Drawing, View
 from edge.camera.belt_faults import KNOBS, Fault, FaultKind, Pixels, drifted_light, spoiled
+from edge.camera.belt_missed import EXPOSURE_NS, NextExposure
+from edge.camera.stream import late_bound_ns
 from edge.errors import CameraError, ConfigError
 
-EXPOSURE_NS = 200_000  # a part at 1 m/s moves 0.2 mm in it: what a strobed line camera uses
 MAX_SIZE_PX = 2048
 MAX_AHEAD = 64  # 12 MB of waiting pictures at 256 px
 MAX_FAULTS = 256  # at one time: a list that only grows is a leak
@@ -54,6 +55,7 @@ class BeltCamera:
         structural_share: share of parts with a structural one.
         ahead: how many coming parts are drawn beforehand, 0 to 64; each takes size x size x 3 bytes.
         first: number of the first trigger expected; its part is drawn at start.
+        late_ns: how long after its trigger an exposure may begin; 0: as of a camera triggered by hardware.
 
     Attributes:
         counts: calls and faults.
@@ -72,6 +74,7 @@ class BeltCamera:
         structural_share: float = 0.05,
         ahead: int = 4,
         first: int = 1,
+        late_ns: int = 0,
     ) -> None:
         if product not in PRODUCTS:
             raise ConfigError(f"product of the simulated belt: expected one of {', '.join(PRODUCTS)}, got {product!r}")
@@ -93,6 +96,8 @@ class BeltCamera:
         self._knobs = threading.Lock()
         self._faults: tuple[Fault, ...] = ()  # replaced as a whole: read without the lock
         # Touched by the grabbing thread alone.
+        self._late_ns = late_bound_ns(late_ns, 0, triggered=True)
+        self._next = NextExposure(self.name, self._drawing, self._late_ns, self._is_missed)
         self._before: _Exposure | None = None
         self._last: Frame | None = None
         self._frame_id = 0
@@ -154,6 +159,7 @@ class BeltCamera:
         if FaultKind.UNPLUGGED in self._hits(self._drawing.next):
             raise CameraError(f"{self.name}: no device; it is unplugged on purpose: heal(FaultKind.UNPLUGGED) plugs it in")
         self.counts.starts += 1
+        self._next.begin()
         self._drawing.start()
 
     def grab(self, trigger: Trigger, timeout_s: float) -> Frame:
@@ -200,6 +206,10 @@ class BeltCamera:
         if FaultKind.FROZEN in hits and self._last is not None:
             self._drawing.skip(count)
             return self._last
+        if self._next.is_due(trigger):
+            self._last = self._next.take(trigger, end_ns, timeout_s, self._frame_id + 1)
+            self._frame_id += 1
+            return self._last
         if FaultKind.DROPPED in hits:
             self._drawing.skip(count)
             self._frame_id += 1
@@ -221,12 +231,16 @@ class BeltCamera:
             pixels = self._last.pixels
         pixels.flags.writeable = False
         complete = FaultKind.INCOMPLETE not in hits
-        self._last = Frame(pixels, self._frame_id, exposure.sof_ns, exposure.sof_ns + EXPOSURE_NS, complete)
+        sof_ns = exposure.sof_ns
+        self._last = Frame(pixels, self._frame_id, sof_ns, sof_ns + EXPOSURE_NS, complete, late_ns=self._late_ns)
         return self._last
 
     def _hits(self, count: int) -> dict[FaultKind, Fault]:
         """Faults in force for this part; of two of a kind the later one."""
         return {fault.kind: fault for fault in self._faults if fault.holds(count)}
+
+    def _is_missed(self, count: int) -> bool:
+        return FaultKind.MISSED in self._hits(count)
 
     def _view(self, count: int) -> View:
         hits = self._hits(count)

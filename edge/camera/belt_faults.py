@@ -4,7 +4,8 @@ Three families, in the order in which they take hold on a real line:
 
     scene      the part or the lamp is not as it should be   absent, shifted, light
     exposure   the picture is taken badly                    black, overexposed, defocused, noisy
-    transport  the picture is lost, damaged, old or late     frozen, repeated, stale, torn, incomplete, late, dropped, unplugged
+    transport  the picture is lost, damaged, old or late     frozen, repeated, stale, torn, incomplete, late, dropped, unplugged,
+                                                             missed (no exposure: what comes next is another part's)
 """
 
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class FaultKind(str, Enum):
     LATE = "late"
     DROPPED = "dropped"
     UNPLUGGED = "unplugged"
+    MISSED = "missed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ KNOBS: dict[FaultKind, Knob] = {
     FaultKind.LATE: Knob("seconds from exposure to delivery", 0.5, 0.0, 60.0),
     FaultKind.DROPPED: _SWITCH,
     FaultKind.UNPLUGGED: _SWITCH,
+    FaultKind.MISSED: _SWITCH,
 }
 LOWEST_LIGHT, HIGHEST_LIGHT = 0.02, 8.0  # a lamp neither goes negative nor burns the building down
 

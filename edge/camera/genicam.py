@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.camera.base import Frame, Trigger
-from edge.camera.stream import FrameStream
+from edge.camera.stream import FrameStream, late_bound_ns
 from edge.errors import CameraError
 
 gi.require_version("Aravis", "0.8")
@@ -51,6 +51,7 @@ class GenicamSettings:
         region: x, y, width, height in sensor pixels; width 0 leaves the camera's own.
         strobe: output line that follows the exposure, for a flash; empty for none.
         early_ns: how long before its trigger's stamp an exposure may begin in the triggered modes.
+        late_ns: how long after it in any mode; 0 takes what the mode gives, and nothing in mode "software".
         packet_socket: let Aravis read from a packet socket: faster, needs CAP_NET_RAW, not on loopback.
         socket_buffer_bytes: of the stream's socket.
     """
@@ -65,6 +66,7 @@ class GenicamSettings:
     region: tuple[int, int, int, int] = (0, 0, 0, 0)
     strobe: str = ""
     early_ns: int = 20_000_000
+    late_ns: int = 0
     packet_socket: bool = False
     socket_buffer_bytes: int = 4 * 2**20
 
@@ -88,6 +90,7 @@ class GenicamCamera:
         self._ended = threading.Event()
         self._pump: threading.Thread | None = None
         self._period_ns = 0
+        self._late_ns = 0
         self._exposure_ns = 0
         self._last_block = 0
         self._epoch = 0
@@ -129,16 +132,16 @@ class GenicamCamera:
             timeout_s: how long to wait at most, in seconds.
 
         Raises:
+            MissedError: the camera did not expose for it.
             CameraError: no frame in time, the stream stalls, the camera is gone, or `interrupt` was called.
         """
         if self._device is None:
             raise CameraError(f"{self._name}: not started")
-        free = self._settings.mode == "free"
         # A free-running camera exposes for nobody: only a frame begun after the trigger surely shows the part.
-        not_before_ns = trigger.mono_ns - (0 if free else self._settings.early_ns)
+        early_ns = 0 if self._settings.mode == "free" else self._settings.early_ns
         if self._settings.mode == "software":
             self._call("software trigger", lambda: self._device.software_trigger())
-        return self._frames.take(self._name, not_before_ns, timeout_s)
+        return self._frames.take(self._name, trigger, timeout_s, early_ns, self._late_ns)
 
     def interrupt(self) -> None:
         """Make a blocked `grab` raise at once, and every later one until the next `start`."""
@@ -181,6 +184,8 @@ class GenicamCamera:
         self._period_ns = 0
         if wanted.mode == "free" and device.is_frame_rate_available():
             self._period_ns = round(1e9 / max(device.get_frame_rate(), 0.01))
+        # In mode "software" the camera exposes when it is asked, which a busy station does late, and never for another part.
+        self._late_ns = late_bound_ns(wanted.late_ns, self._period_ns, triggered=wanted.mode == "hardware")
         stream = self._stream = device.create_stream(None, None)
         if stream is None:
             raise CameraError(f"{self._name}: no stream; is another program using the camera?")

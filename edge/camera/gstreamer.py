@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from edge.camera.base import Frame, Trigger
 from edge.camera.gstreamer_settings import GstreamerSettings
-from edge.camera.stream import FrameStream
+from edge.camera.stream import FrameStream, late_bound_ns
 from edge.errors import CameraError
 
 gi.require_version("Gst", "1.0")
@@ -56,6 +56,7 @@ class GstreamerCamera:
         self._ended = threading.Event()
         self._pump: threading.Thread | None = None
         self._count = 0
+        self._late_ns = 0
         self.incomplete = 0
 
     @property
@@ -87,14 +88,15 @@ class GstreamerCamera:
             timeout_s: how long to wait at most, in seconds.
 
         Raises:
+            MissedError: the camera did not expose for it.
             CameraError: no frame in time, the pipeline failed or ended, or `interrupt` was called.
         """
         if self._pipeline is None:
             raise CameraError(f"{self.name}: not started")
         if not self._settings.live:
             return self._next(timeout_s)
-        not_before_ns = trigger.mono_ns - (0 if self._settings.free else self._settings.early_ns)
-        return self._frames.take(self.name, not_before_ns, timeout_s)
+        early_ns = 0 if self._settings.free else self._settings.early_ns
+        return self._frames.take(self.name, trigger, timeout_s, early_ns, self._late_ns)
 
     def interrupt(self) -> None:
         """Make a blocked `grab` raise at once, and every later one until the next `start`."""
@@ -136,7 +138,9 @@ class GstreamerCamera:
             raise CameraError(f"{self.name}: {self._why() or 'it does not start'}; check device, address and rights")
         self._wait_until_it_runs()
         if wanted.live:
-            self._frames.begin(self._period_ns())
+            period_ns = self._period_ns()
+            self._late_ns = late_bound_ns(wanted.late_ns, period_ns, triggered=not wanted.free)
+            self._frames.begin(period_ns)
             self._pump = threading.Thread(target=self._receive, name="gstreamer", daemon=True)
             self._pump.start()
 

@@ -12,7 +12,8 @@ class GstreamerSettings:
         pipeline: everything before the sink, as gst-launch-1.0 takes it.
         live: frames come by themselves; False pulls the next one for each trigger.
         loop: begin again at the end of a file.
-        exposure_ns: of each frame, 0 where unknown. early_ns: how long before its trigger a live frame may begin.
+        exposure_ns: of each frame, 0 where unknown. early_ns, late_ns: how long before and after its trigger a live frame may
+            begin; late 0 takes what the camera's period gives.
         free: a frame must begin after its trigger; False for sensors that are triggered by hardware.
         properties: values of elements by "element.property" that do not go into a text (passwords).
     """
@@ -23,5 +24,6 @@ class GstreamerSettings:
     loop: bool = True
     exposure_ns: int = 0
     early_ns: int = 20_000_000
+    late_ns: int = 0
     free: bool = True
     properties: tuple[tuple[str, str], ...] = ()

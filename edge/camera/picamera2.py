@@ -24,7 +24,7 @@ import numpy as np
 from picamera2 import Picamera2
 
 from edge.camera.base import Frame, Trigger
-from edge.camera.stream import FrameStream
+from edge.camera.stream import FrameStream, late_bound_ns
 from edge.errors import CameraError
 
 _BUFFERS = 4
@@ -39,6 +39,7 @@ class Picamera2Settings:
         number: which camera, as `rpicam-hello --list-cameras` counts them.
         width, height: px of the picture. rate_hz: frames a second, 0 leaves libcamera's own.
         exposure_us, gain: 0 leaves both to the automatics; either one switches them off.
+        late_ns: how long after its trigger a frame may begin, 0: two periods of rate_hz, without it as long as there is time.
     """
 
     number: int = 0
@@ -47,6 +48,7 @@ class Picamera2Settings:
     rate_hz: float = 0.0
     exposure_us: float = 0.0
     gain: float = 0.0
+    late_ns: int = 0
 
 
 class Picamera2Camera:
@@ -59,6 +61,7 @@ class Picamera2Camera:
     def __init__(self, settings: Picamera2Settings) -> None:
         self._settings = settings
         self._name = f"picamera2 {settings.number}"
+        self._period_ns = round(1e9 / settings.rate_hz) if settings.rate_hz else 0
         self._camera: Any = None
         self._frames = FrameStream()
         self._ended = threading.Event()
@@ -96,7 +99,7 @@ class Picamera2Camera:
             self.close()
             raise CameraError(f"{self._name}: {exc}; check the ribbon cable, and rpicam-hello --list-cameras") from exc
         self._ended.clear()
-        self._frames.begin(round(1e9 / wanted.rate_hz) if wanted.rate_hz else 0)
+        self._frames.begin(self._period_ns)
         self._pump = threading.Thread(target=self._receive, args=(camera,), name="picamera2", daemon=True)
         self._pump.start()
 
@@ -121,11 +124,13 @@ class Picamera2Camera:
             timeout_s: how long to wait at most, in seconds.
 
         Raises:
+            MissedError: none was begun soon enough after it.
             CameraError: no frame in time, the stream stalls, the camera failed, or `interrupt` was called.
         """
         if self._camera is None:
             raise CameraError(f"{self._name}: not started")
-        return self._frames.take(self._name, trigger.mono_ns, timeout_s)
+        late_ns = late_bound_ns(self._settings.late_ns, self._period_ns, triggered=False)
+        return self._frames.take(self._name, trigger, timeout_s, late_ns=late_ns)
 
     def interrupt(self) -> None:
         """Make a blocked `grab` raise at once, and every later one until the next `start`."""

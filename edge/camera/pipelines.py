@@ -31,7 +31,8 @@ class StreamWish:
         width, height: px, 0 leaves the camera's own. rate_hz: 0 leaves the camera's own.
         exposure_us, gain: 0 leaves the camera's own. latency_ms: of a network camera's jitter buffer.
         loop: of a file. user, password: of a network camera.
-        early_ns: how long before its trigger a frame of a triggered sensor may begin. triggered: the sensor exposes by hardware.
+        early_ns, late_ns: how long before and after its trigger a frame of a triggered sensor may begin; late 0: by its period.
+        triggered: the sensor exposes by hardware.
     """
 
     kind: Kind
@@ -46,6 +47,7 @@ class StreamWish:
     user: str = ""
     password: str = ""
     early_ns: int = 20_000_000
+    late_ns: int = 0
     triggered: bool = False
 
 
@@ -62,6 +64,7 @@ def pipeline_of(wish: StreamWish) -> GstreamerSettings:
         loop=wish.loop,
         exposure_ns=round(wish.exposure_us * 1000),
         early_ns=wish.early_ns,
+        late_ns=wish.late_ns,
         free=not wish.triggered,
         properties=secrets,
     )

@@ -14,7 +14,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.camera.base import Camera, Frame, Trigger
+from edge.camera.base import Camera, Frame, MissedError, Trigger
 from edge.errors import CameraError
 
 
@@ -64,6 +64,7 @@ class SeveralCameras:
             timeout_s: how long to wait at most for the last of them, in seconds.
 
         Raises:
+            MissedError: one of them or more did not expose for it, and that is all. `have` names those that did.
             CameraError: one of them gave none; its `have` names those that did.
         """
         pool = self._pool
@@ -72,6 +73,7 @@ class SeveralCameras:
         asked = [(name, pool.submit(camera.grab, trigger, timeout_s)) for name, camera in self._cameras]
         frames: list[tuple[str, Frame]] = []
         failed: list[str] = []
+        missed = 0
         until = time.monotonic() + timeout_s + 1.0
         for name, future in asked:
             frame = _answer(future, until)
@@ -79,8 +81,10 @@ class SeveralCameras:
                 frames.append((name, frame))
             else:
                 failed.append(f"{name}: {frame}")
+                missed += isinstance(frame, MissedError)
         if failed:
-            raise CameraError("; ".join(failed), have=tuple(name for name, _ in frames))
+            kind = MissedError if missed == len(failed) else CameraError
+            raise kind("; ".join(failed), have=tuple(name for name, _ in frames))
         self._count += 1
         return Frame(
             _side_by_side([frame.pixels for _, frame in frames]),
@@ -120,11 +124,11 @@ def _start(name: str, camera: Camera) -> None:
         raise CameraError(f"{name}: {exc}") from exc
 
 
-def _answer(future: "Future[Frame]", until: float) -> Frame | str:
+def _answer(future: "Future[Frame]", until: float) -> Frame | CameraError | str:
     try:
         return future.result(max(0.0, until - time.monotonic()))
     except CameraError as exc:
-        return str(exc)
+        return exc
     except TimeoutError:
         return "its driver does not come back"
     except Exception as exc:  # noqa: BLE001 - before Python 3.11 a time-out of futures is an error of its own

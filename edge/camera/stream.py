@@ -3,19 +3,37 @@
 A camera's own thread puts every frame in as it comes; `take` waits for the first one begun no earlier than a trigger allows and
 skips older ones. Older frames give way to newer ones, and both kinds are counted: nothing is lost silently. In a stream whose
 period is known, nearly two periods without a frame are a stall, said at once rather than at the part's deadline.
+
+A frame begun later than a trigger allows belongs to a later part and is left for it. Without that bound one missed exposure would
+give every part after it its neighbour's picture, each time within its deadline, and nothing would look wrong. The two bounds
+together must be less than the time from part to part: then no frame lies within the bounds of two.
 """
 
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 
-from edge.camera.base import Frame
+from edge.camera.base import Frame, MissedError, Trigger
 from edge.errors import CameraError
 
 KEPT = 4  # frames waiting for their trigger; older ones give way
 STALL_PERIODS = 1.75  # said before two periods are over; a camera at a fixed rate keeps it within a few per cent
 LOOKS = 8  # per period
 FIRST_FRAME_NS = 1_000_000_000  # a camera may take so long to begin its stream
+LATE_NS = 10_000_000  # with the 20 ms a frame may be early less than the 33 ms between 30 parts/s; a wired camera takes 1 ms
+LATE_PERIODS = 2  # a camera that runs by itself begins a frame within one period; the other is for stamps that come late
+
+
+def late_bound_ns(set_ns: int, period_ns: int, *, triggered: bool) -> int:
+    """How long after its trigger a frame may begin.
+
+    Args:
+        set_ns: what the configuration says, 0 for nothing.
+        period_ns: of a camera that runs by itself, 0 where it is not known: then only the part's deadline is a bound.
+        triggered: the trigger's own wire makes the camera expose.
+    """
+    return set_ns or (LATE_NS if triggered else LATE_PERIODS * period_ns)
 
 
 class FrameStream:
@@ -74,25 +92,35 @@ class FrameStream:
         """Complete frames that nobody has asked for yet."""
         return sum(frame.complete for frame in self._frames)
 
-    def take(self, name: str, not_before_ns: int, timeout_s: float) -> Frame:
-        """The first frame begun at `not_before_ns` or later.
+    def take(self, name: str, trigger: Trigger, timeout_s: float, early_ns: int = 0, late_ns: int = 0) -> Frame:
+        """The frame of this trigger: the first one begun no earlier and no later than it may.
 
         Args:
             name: of the camera, for the errors.
-            not_before_ns: CLOCK_MONOTONIC.
+            trigger: the part.
             timeout_s: how long to wait at most, in seconds.
+            early_ns: so long before the trigger's stamp its exposure may begin.
+            late_ns: so long after it; 0: as long as there is time.
 
         Raises:
+            MissedError: the next frame was begun later than it may; it is left for its own part.
             CameraError: no such frame in time, the stream stalls or has ended, or `interrupt` was called.
         """
+        not_before_ns, late_ns = trigger.mono_ns - early_ns, 0 if trigger.following else late_ns
         until_ns = time.monotonic_ns() + round(timeout_s * 1e9)
         with self._ready:
             while True:
                 if self._interrupted:
                     raise CameraError(f"{name}: interrupted")
-                frame = self._oldest(not_before_ns)
-                if frame is not None:
-                    return frame
+                self._skip_until(not_before_ns)
+                if self._frames:
+                    after_ns = self._frames[0].sof_ns - trigger.mono_ns
+                    if late_ns and after_ns > late_ns:
+                        raise MissedError(
+                            f"{name}: no exposure for part {trigger.count}: the next one began {after_ns / 1e6:.1f} ms after its "
+                            f"trigger, at most {late_ns / 1e6:.1f} ms are allowed (camera.late_ms)"
+                        )
+                    return replace(self._frames.popleft(), late_ns=late_ns)
                 if self._failure:
                     raise CameraError(f"{name}: {self._failure}")
                 now_ns = time.monotonic_ns()
@@ -101,14 +129,10 @@ class FrameStream:
                     raise CameraError(f"{name}: no frame within {timeout_s * 1000:.0f} ms")
                 self._ready.wait(min(until_ns - now_ns, self._period_ns // LOOKS or 50_000_000) / 1e9)
 
-    def _oldest(self, not_before_ns: int) -> Frame | None:
-        while self._frames:
-            frame = self._frames.popleft()
-            # A damaged frame's time is as good as any: it stands for the picture this trigger should have got.
-            if frame.sof_ns >= not_before_ns:
-                return frame
-            self.skipped += frame.complete
-        return None
+    def _skip_until(self, not_before_ns: int) -> None:
+        # A damaged frame's time is as good as any: it stands for the picture this trigger should have got.
+        while self._frames and self._frames[0].sof_ns < not_before_ns:
+            self.skipped += self._frames.popleft().complete
 
     def _expect_life(self, name: str, now_ns: int) -> None:
         silent_ns = now_ns - self._last_ns

@@ -116,6 +116,14 @@ class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     early_ms: Annotated[
         float, Doc(ge=0.0, description="ms a frame may begin before its trigger's stamp; earlier ones show another part")
     ] = 20.0
+    late_ms: Annotated[
+        float,
+        Doc(
+            ge=0.0,
+            le=60_000.0,
+            description="ms it may begin after it; with early_ms less than from part to part. 0: 10, free-running two periods",
+        ),
+    ] = 0.0
     region: Annotated[
         list[int], Doc(max_length=4, description="[x, y, width, height] in pixels of its frames that is judged; empty: all")
     ] = []

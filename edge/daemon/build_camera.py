@@ -99,6 +99,10 @@ def _parse_view(content: bytes) -> inputs.Camera:
     return camera
 
 
+def _late_ns(camera: inputs.Camera) -> int:
+    return round(camera.late_ms * NS_PER_MS)
+
+
 def _make_folder(camera: inputs.Camera) -> Camera:
     return FolderCamera(Path(camera.folder.path), loop=camera.folder.loop)
 
@@ -125,6 +129,7 @@ def _make_genicam(camera: inputs.Camera) -> Camera:
             region=(x, y, width, height),
             strobe=genicam.strobe,
             early_ns=round(camera.early_ms * NS_PER_MS),
+            late_ns=_late_ns(camera),
             packet_socket=genicam.packet_socket,
             socket_buffer_bytes=round(genicam.socket_buffer_mb * 2**20),
         )
@@ -148,6 +153,7 @@ def _make_stream(camera: inputs.Camera) -> Camera:
             user=stream.user,
             password=read_secret(CAMERA_CREDENTIAL, stream.password).decode(errors="replace") if stream.user else "",
             early_ns=round(camera.early_ms * NS_PER_MS),
+            late_ns=_late_ns(camera),
             triggered=stream.triggered,
         )
     )
@@ -171,7 +177,9 @@ def _make_picamera2(camera: inputs.Camera) -> Camera:
         ) from exc
     wanted = camera.picamera2
     return Picamera2Camera(
-        Picamera2Settings(wanted.number, wanted.width, wanted.height, wanted.rate_hz, wanted.exposure_us, wanted.gain)
+        Picamera2Settings(
+            wanted.number, wanted.width, wanted.height, wanted.rate_hz, wanted.exposure_us, wanted.gain, _late_ns(camera)
+        )
     )
 
 
@@ -186,6 +194,7 @@ def _make_belt(camera: inputs.Camera) -> Camera:
         size=belt.size,
         logical_share=belt.logical_share,
         structural_share=belt.structural_share,
+        late_ns=_late_ns(camera),
     )
     for text in belt.faults:
         match = re.fullmatch(r"([a-z]+)(?:=(-?[\d.]+))?(?:@(\d+)-(\d+))?", text)

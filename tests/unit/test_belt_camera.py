@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge.belt.scene import render
-from edge.camera.base import Camera, Frame, Trigger
+from edge.camera.base import Camera, Frame, MissedError, Trigger
 from edge.camera.belt import BeltCamera
 from edge.camera.belt_faults import KNOBS, Fault, FaultKind
 from edge.errors import CameraError, ConfigError
@@ -241,7 +241,56 @@ def test_a_fault_set_while_running_reaches_parts_drawn_ahead(camera):
     assert np.array_equal(take(camera, 2).pixels, scene(2))
 
 
-@pytest.mark.parametrize("kind", list(FaultKind))
+PITCH_NS = 100_000_000
+
+
+def line(camera, parts):
+    """What each part of a line gets, its triggers long ago and 100 ms apart: its picture's part, or the error."""
+    begin_ns = time.monotonic_ns() - 20 * PITCH_NS
+    found: dict[int, Frame | CameraError] = {}
+    for part in parts:
+        trigger = Trigger(part, begin_ns + part * PITCH_NS)
+        try:
+            found[part] = camera.grab(trigger, PATIENT_S)
+        except CameraError as exc:
+            found[part] = exc
+    return found
+
+
+def test_a_missed_exposure_leaves_one_part_without_a_picture(camera):
+    camera.fail(FaultKind.MISSED, parts=range(3, 4))
+    found = line(camera, range(1, 8))
+    assert isinstance(found.pop(3), MissedError)
+    for part, frame in found.items():
+        assert isinstance(frame, Frame)
+        assert np.array_equal(frame.pixels, scene(part))
+    assert [frame.frame_id for frame in found.values() if isinstance(frame, Frame)] == [1, 2, 3, 4, 5, 6]
+    assert camera.counts.faults == {"missed": 1}
+
+
+def test_a_missed_exposure_believed_once_gives_every_later_part_its_neighbours_picture():
+    with make(late_ns=60_000_000_000) as camera:
+        camera.start()
+        camera.fail(FaultKind.MISSED, parts=range(3, 4))
+        found = line(camera, range(1, 7))
+        for part, frame in found.items():
+            assert isinstance(frame, Frame)
+            assert np.array_equal(frame.pixels, scene(part + (part >= 3)))
+        again = line(camera, range(1, 3))  # the line counts anew
+        assert np.array_equal(again[2].pixels, scene(2))
+
+
+def test_exposures_missed_in_a_row_and_for_good(camera):
+    camera.fail(FaultKind.MISSED, parts=range(3, 5))
+    found = line(camera, range(1, 7))
+    assert [part for part, frame in found.items() if isinstance(frame, MissedError)] == [3, 4]
+    camera.fail(FaultKind.MISSED)
+    with pytest.raises(CameraError, match=r"no frame within 0\.05 s for part 7") as caught:
+        take(camera, 7, timeout_s=0.05)
+    assert not isinstance(caught.value, MissedError)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FaultKind if kind is not FaultKind.MISSED])
 def test_every_fault_is_counted_and_ends_with_its_range(camera, kind):
     camera.fail(kind, parts=range(1, 2))
     take(camera, 0)

@@ -1,5 +1,7 @@
 """Which frames are believed to show the part they were taken for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,17 @@ def test_bad_frames(second, reason):
     assert finding is not None
     assert finding.reason == reason
     assert "frame" in finding.text
+
+
+@pytest.mark.parametrize(("after_ms", "stale"), [(-15, False), (9, False), (10, False), (11, True), (300, True)])
+def test_a_frame_exposed_later_than_its_camera_may_is_another_parts(after_ms, stale):
+    late = replace(frame(1), sof_ns=T0_NS + after_ms * NS_PER_MS, late_ns=10 * NS_PER_MS)
+    finding = FrameCheck(20.0).look(late, ticket())
+    assert (finding is not None) == stale
+    if finding is not None:
+        assert finding.reason == "stale"
+        assert f"exposed {after_ms} ms after its trigger, 10 ms at most are allowed (camera.late_ms)" in finding.text
+    assert FrameCheck(20.0).look(replace(late, late_ns=0), ticket()) is None, "a camera that cannot say is bound by the deadline"
 
 
 def test_a_frame_that_differs_in_one_pixel_off_the_sampled_grid_is_not_frozen():

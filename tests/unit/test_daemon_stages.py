@@ -4,8 +4,13 @@ import threading
 
 import pytest
 
+from edge.belt.scene import render
 from edge.bundle.reader import open_bundle
+from edge.camera.base import MissedError
+from edge.camera.belt import BeltCamera
+from edge.camera.belt_faults import FaultKind
 from edge.camera.folder import FolderCamera
+from edge.clock import SystemClock
 from edge.daemon.stages.capture import Capture
 from edge.daemon.stages.figures import Facts, Figures
 from edge.daemon.stages.framecheck import FrameCheck
@@ -399,3 +404,53 @@ def test_folder_camera_says_what_is_missing(tmp_path):
     camera.interrupt()
     with pytest.raises(CameraError, match="interrupted"):
         camera.grab(ticket().trigger, 1.0)
+
+
+# --- a missed exposure ----------------------------------------------------------------------------------------------------
+
+
+def test_after_a_missed_exposure_every_part_is_judged_on_its_own_picture():
+    clock = SystemClock()
+    station, ledger = Station(clock), Ledger()
+    pitch_ns = 100 * NS_PER_MS  # less than the 360 ms after which a part is given up
+    begin_ns = clock.monotonic_ns()
+    camera = BeltCamera("tray", 3, size=128, first=1001)
+    camera.fail(FaultKind.MISSED, parts=range(1003, 1004))
+    capture = Capture(
+        camera,
+        Newest[Ticket](2),
+        Newest[Shot](1),
+        Answers(ledger, Backlog[Outcome](64), clock),
+        FrameCheck(20.0),
+        station,
+        clock,
+        60_000.0,
+    )
+    with camera:
+        capture.open()
+        results = {}
+        for seq in range(1, 8):
+            part = ticket(seq, begin_ns + seq * pitch_ns, 60_000.0, 54_000.0)
+            results[part.trigger.count] = capture.step(part)
+    missed = results.pop(1003)
+    assert isinstance(missed, Outcome)
+    assert (missed.reason, missed.pixels) == ("lost", None)
+    for count, shot in results.items():
+        assert isinstance(shot, Shot)
+        assert (shot.frame.pixels == render("tray", 3, count, size=128).frame).all(), f"part {count}"
+        assert abs(shot.frame.sof_ns - shot.ticket.trigger.mono_ns) < 10 * NS_PER_MS
+    assert (camera.counts.starts, capture.openings) == (1, 0), "it lives: opening it anew would lose the next part's picture too"
+    assert capture.state == "online"
+    assert station.snapshot().conditions == ()
+
+
+def test_a_camera_that_misses_part_after_part_is_a_fault_and_not_opened_again(bundle):
+    cell = Cell(bundle, [MissedError("no exposure")] * 5)
+    for _ in range(5):
+        outcome = cell.grab()
+        assert isinstance(outcome, Outcome)
+        assert outcome.reason == "lost"
+    (condition,) = cell.station.snapshot().conditions
+    assert (condition.code, condition.severity) == ("camera", "fault")
+    assert "camera.late_ms" in condition.remedy
+    assert (cell.capture.state, cell.camera.opened) == ("degraded", 0)

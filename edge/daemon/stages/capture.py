@@ -4,7 +4,7 @@ import logging
 import threading
 from dataclasses import replace
 
-from edge.camera.base import Camera
+from edge.camera.base import Camera, MissedError
 from edge.camera.counts import counts_of
 from edge.clock import Clock
 from edge.daemon.stages.framecheck import FrameCheck
@@ -30,7 +30,8 @@ _REMEDIES = {
     "defocus": "clean and focus the lens; a window in front of it may be wet or dirty",
     "absent": "triggers come without a part: look at the light barrier and at trigger.min_pitch_ms",
     "shifted": "parts lie elsewhere than when the sight was learned: look at guides, trigger and belt speed",
-    "stale": "camera and trigger have lost step: check that each trigger gives exactly one frame, and camera.early_ms",
+    "stale": "camera and trigger have lost step: check that each trigger gives exactly one frame, camera.early_ms and late_ms",
+    "lost": "the camera made no exposure for a trigger: look at its trigger wire, its longest rate, and camera.late_ms",
 }
 
 
@@ -110,6 +111,9 @@ class Capture:
             return Outcome(ticket, "late", done_ns=self._clock.monotonic_ns())
         try:
             frame = self._camera.grab(ticket.trigger, left_ns / 1e9)
+        except MissedError as exc:  # the camera lives, and what came is the next part's: opening it anew would lose that too
+            self._bad("lost", str(exc))
+            return Outcome(ticket, "lost", done_ns=self._clock.monotonic_ns(), have=exc.have)
         except CameraError as exc:
             self._bad("camera", str(exc))
             self._reopen()

@@ -1,9 +1,10 @@
 """Is this frame the picture of this part? What a camera gives is not believed until these questions are answered.
 
 A frozen camera repeats a frame number or the same pixels: sensors have noise, so two equal pictures in a row are one picture.
-A frame exposed before its trigger shows an earlier part: after one lost frame every later part would get its neighbour's
-picture, and nobody would notice. A frame the transport damaged is never judged, nor one whose rows are partly those of the frame
-before. Last comes what only the station knows: light, focus, and where a part lies (`edge.camera.sight`).
+A frame exposed before its trigger shows an earlier part, one exposed too long after it a later one: after one lost frame or one
+missed exposure every later part would get its neighbour's picture, and nobody would notice. A frame the transport damaged is
+never judged, nor one whose rows are partly those of the frame before. Last comes what only the station knows: light, focus, and
+where a part lies (`edge.camera.sight`).
 """
 
 from collections.abc import Mapping
@@ -79,6 +80,12 @@ class FrameCheck:
         early_ns = ticket.trigger.mono_ns - frame.sof_ns
         if early_ns > self._early_ns:
             return Finding("stale", f"frame {frame.frame_id} was exposed {early_ns / NS_PER_MS:.0f} ms before its trigger")
+        if frame.late_ns and -early_ns > frame.late_ns:
+            return Finding(
+                "stale",
+                f"frame {frame.frame_id} was exposed {-early_ns / NS_PER_MS:.0f} ms after its trigger, "
+                f"{frame.late_ns / NS_PER_MS:.0f} ms at most are allowed (camera.late_ms)",
+            )
         if frame.eof_ns > ticket.deadline_ns:
             return Finding("stale", f"frame {frame.frame_id} was exposed after the part's deadline")
         return None
