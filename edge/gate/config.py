@@ -44,6 +44,7 @@ class Timing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gate_ms: Positive
     lead_ms: NotNegative = 20.0  # a pneumatic blow-off valve opens in 5 to 20 ms
     margin_ms: NotNegative = 20.0  # worst wake-up seen of this loop on a fully loaded two-core box: 12 ms
+    min_pitch_ms: NotNegative = 0.0  # 0: `GateConfig.min_pitch_ms` finds it
 
 
 class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -143,11 +144,24 @@ class GateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 limit=self.expect.limit,
                 recipe=self.expect.recipe,
                 sealed=self.rules.require_mac,
+                min_pitch_ms=self.min_pitch_ms,
                 encoder=self.encoder.settings(self.timing.lead_ms, self.timing.margin_ms),
                 **rules,
             )
         except ValueError as exc:
             raise ConfigError(f"[timing]: {exc}") from exc
+
+    @property
+    def min_pitch_ms(self) -> float:
+        """The shortest pitch in force.
+
+        A pin is a level, which holds for whatever stands before the rejector: unless told otherwise, parts must be as far apart
+        as the output stays open for one, which is until that one has gone. Datagrams name their part, and no pitch is asked.
+        """
+        timing, line = self.timing, self.line
+        if timing.min_pitch_ms or line.kind == "udp":
+            return timing.min_pitch_ms
+        return max(timing.lead_ms + timing.margin_ms, line.open_ms)
 
     def broker(self) -> Broker:
         """The broker's address, the password read from its file or from the service manager's credentials.

@@ -25,7 +25,8 @@ class Slot:
         arrived_ns: when that permit or veto came.
         refused: why a verdict for this part was not accepted, for the ack; None while none was.
         refused_id: its id.
-        decided: False while PENDING. opened: it went through.
+        decided: False while PENDING. opened: it went through. doubted: it was sent to a person.
+        near: parts before it that the output cannot tell from it (`edge.gate.pitch`); let go with the decision.
     """
 
     count: int
@@ -45,6 +46,8 @@ class Slot:
     refused_id: str = ""
     decided: bool = False
     opened: bool = False
+    doubted: bool = False
+    near: tuple["Slot", ...] = ()
 
     def is_of(self, part: Part) -> bool:
         """The number alone could be an old line's; encoder and serial number, where there are any, must agree as well."""
@@ -110,9 +113,10 @@ class Register:
         """When the next part must be decided; None when there is none."""
         return min((slot.deadline_ns for slot in self._pending.values()), default=None)
 
-    def settle(self, slot: Slot, *, opened: bool) -> None:
+    def settle(self, slot: Slot, *, opened: bool, doubted: bool = False) -> None:
         """A part is decided for good."""
-        slot.decided, slot.opened = True, opened
+        slot.decided, slot.opened, slot.doubted = True, opened, doubted
+        slot.near = ()  # or each part would hold all before it
         self._pending.pop(slot.count, None)
         self._decided[slot.count] = slot
         while len(self._decided) > self._max_decided:

@@ -25,6 +25,7 @@ from edge.gate.acks import COUNTED, Decision, make_ack, output_for
 from edge.gate.actions import Action, Armed, Quarantine, SendAck, Why
 from edge.gate.arming import ClockWatch, Commissioning, Station
 from edge.gate.encoder import Encoder
+from edge.gate.pitch import Pitch
 from edge.gate.register import Register, Slot
 from edge.gate.settings import NS_PER_MS, GateSettings
 from edge.gate.standing import Standing
@@ -46,6 +47,7 @@ class Gate:
     def __init__(self, settings: GateSettings) -> None:
         self._settings = settings
         self._register = Register(settings.max_slots)
+        self._pitch = Pitch(round(settings.min_pitch_ms * NS_PER_MS), settings.min_pitch_counts)
         self._station = Station(settings)
         self._commissioning = Commissioning(settings.commissioning_parts, settings.deadline_ms, settings.clock_uncertainty_ms)
         self._clock = ClockWatch(settings.clock_step_ms)
@@ -88,6 +90,7 @@ class Gate:
             self.counts["trigger-refused"] += 1
             return []
         actions: list[Action] = []
+        lost = 0 if self._last_count >= 0 else 1  # before the first one there may be one from before this gate's start
         if trigger.count <= self._last_count:
             known = self._register.find(trigger.count)
             if known is not None and known.trigger_ns == trigger_ns:
@@ -95,7 +98,8 @@ class Gate:
                 return []
             actions = self._start_over(trigger.count, now_ns)
         elif self._last_count >= 0:
-            self.counts["trigger-lost"] += trigger.count - self._last_count - 1
+            lost = trigger.count - self._last_count - 1
+            self.counts["trigger-lost"] += lost
         self._last_count = trigger.count
         slot = Slot(
             count=trigger.count,
@@ -109,8 +113,10 @@ class Gate:
             slot.position = self._encoder.part(trigger.enc, trigger_ns, len(self._register))
             slot.deadline_count = slot.position + self._encoder.settings.deadline_counts
         self.counts["parts"] += 1
+        self._pitch.came(slot, lost)
         if self._register.add(slot):
             return actions
+        self._pitch.unheld(slot)
         self.counts["overflow"] += 1
         text = f"more than {self._settings.max_slots} parts between camera and rejector"
         remedy = "gate_ms is far too long for this line, or the light barrier chatters"
@@ -195,6 +201,7 @@ class Gate:
             actions += self._decide(slot, now_ns)
         if len(self._register) <= self._settings.max_slots // 2:
             actions += self._standing.clear("overflow")
+        actions += self._standing.apart_again(now_ns)
         return actions + self._standing.stop_or_go(now_ns, len(self._register))
 
     # --- rules 2 to 5: one part ------------------------------------------------------------------------------------------
@@ -238,8 +245,9 @@ class Gate:
 
     def _decide(self, slot: Slot, now_ns: int) -> list[Action]:
         answered = bool(slot.permit or slot.veto)
-        opened = self.armed and self._may_open(slot, now_ns)
-        doubted = not opened and self.armed and self._may_reinspect(slot, now_ns)
+        ripe = self.armed and self._may_open(slot, now_ns)
+        opened = ripe and not self._pitch.blocks(slot)
+        doubted = self.armed and self._may_reinspect(slot, now_ns) and not self._pitch.blocks(slot, reinspect=True)
         why: Why
         if not self.armed:
             why = "disarmed"
@@ -249,7 +257,7 @@ class Gate:
             why = "late" if self._permit_lives(slot, now_ns) else "no-token"
         else:
             why = slot.refused or "missing"
-        self._register.settle(slot, opened=opened)
+        self._register.settle(slot, opened=opened, doubted=doubted)
         held = not opened and why != "verdict" and self._settings.on_missing == "hold"
         decision: Decision = "pass" if opened else "reinspect" if doubted else "hold" if held else "reject"
         self.counts[COUNTED.get(decision, "closed")] += 1
@@ -257,6 +265,8 @@ class Gate:
         if not answered:
             self._commissioning.measured(math.inf, None)
         standing = self._standing.decided(slot, now_ns, answered=answered, held=held)
+        if ripe and not opened:
+            standing += self._standing.too_close(slot, now_ns)
         return [output_for(decision, slot.count), self._ack(slot, why, decision), *standing]
 
     def _after_the_fact(self, slot: Slot, verdict: Verdict) -> list[Action]:

@@ -32,6 +32,8 @@ class GateSettings:
         model, limit, recipe: what the gate is armed for; empty means what the station's birth announces.
         sealed: True where a MAC key is configured: then a verdict without a good MAC is refused.
         max_slots: parts between camera and rejector; one more than that gets no slot and is rejected.
+        min_pitch_ms: a part that came sooner than this after one that stays out, stays out as well; 0 where the output names its
+            part, so that none can be taken for another. By counts the same way at top speed.
         encoder: where the register goes by the belt's counts; None for time.
     """
 
@@ -55,6 +57,7 @@ class GateSettings:
     recipe: str = ""
     sealed: bool = False
     max_slots: int = 256
+    min_pitch_ms: float = 0.0
     encoder: EncoderSettings | None = None
 
     def __post_init__(self) -> None:
@@ -68,6 +71,19 @@ class GateSettings:
                 f"expected gate_ms > lead_ms + margin_ms, got {self.gate_ms} <= {self.lead_ms} + {self.margin_ms}: "
                 "no time is left for a verdict"
             )
+        if 0 < self.min_pitch_ms < self.lead_ms + self.margin_ms:
+            raise ValueError(
+                f"expected min_pitch_ms of at least lead_ms + margin_ms, {self.lead_ms + self.margin_ms:g}, got "
+                f"{self.min_pitch_ms:g}: the output opens so long before its part, and the part before it must have gone by then"
+            )
+
+    @property
+    def min_pitch_counts(self) -> int:
+        """The shortest pitch on a line that goes by counts, else 0: a part that trembled back stands that much nearer."""
+        encoder = self.encoder
+        if encoder is None or not self.min_pitch_ms:
+            return 0
+        return max(encoder.window_counts, encoder.counts_in(self.min_pitch_ms)) + encoder.back_counts
 
     @property
     def deadline_ms(self) -> float:

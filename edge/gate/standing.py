@@ -10,8 +10,10 @@ from edge.gate.actions import Action, Armed, ClearAlarm, Disarmed, LineStop, Rai
 from edge.gate.register import Slot
 from edge.gate.settings import NS_PER_S, GateSettings
 
-NOT_AT_START = ("line-stop", "overflow")
+NOT_AT_START = ("line-stop", "overflow", "pitch")
 """Alarms that cannot stand when a gate starts: the broker may hold those of an earlier start. "disarmed" is raised at once."""
+
+APART_NS = 60 * NS_PER_S  # so long without a part too close, and the alarm is over
 
 
 class Standing:
@@ -32,6 +34,7 @@ class Standing:
         self._stopping = ""
         self._stopped_since_ns: int | None = None
         self._alarms: set[str] = set()
+        self._close_ns = 0
 
     @property
     def armed(self) -> bool:
@@ -121,6 +124,25 @@ class Standing:
         self._counts["line-stop"] += 1
         remedy = "find out why verdicts are missing; the line may run again when the request is taken back"
         return [LineStop(on=True, why=why), *self.alarm("line-stop", "fault", why, remedy)]
+
+    # --- rule 4: parts the output cannot tell apart -----------------------------------------------------------------------
+
+    def too_close(self, slot: Slot, now_ns: int) -> list[Action]:
+        """A part with a PASS stays out since it stands too close to one that stays out; said once until it is over."""
+        self._counts["too-close"] += 1
+        self._close_ns = now_ns
+        if "pitch" in self._alarms:
+            return []
+        text = (
+            f"part {slot.count} had a PASS and was rejected: it came sooner than {self._settings.min_pitch_ms:g} ms after a part "
+            "that was not let through, or beside one that no trigger told of"
+        )
+        remedy = "keep parts further apart, or let the output open later: timing.lead_ms, margin_ms, min_pitch_ms, line.open_ms"
+        return self.alarm("pitch", "fault", text, remedy)
+
+    def apart_again(self, now_ns: int) -> list[Action]:
+        """Take that back when no part has stood too close for a minute."""
+        return self.clear("pitch") if now_ns - self._close_ns >= APART_NS else []
 
     # --- alarms -----------------------------------------------------------------------------------------------------------
 

@@ -61,10 +61,10 @@ class World:
         return self.keep(self.gate.birth(make_birth(boot, **changes), self.ns))
 
     def to(self, ms: float) -> list[Action]:
-        """Let time pass, with a tick every 10 ms and a beat every 100 ms."""
+        """Let time pass, with a tick at every tenth ms and a beat at every hundredth."""
         before = len(self.actions)
         while self.ms < ms:
-            self.ms = min(ms, self.ms + 10.0)
+            self.ms = min(ms, self.ms // 10.0 * 10.0 + 10.0)
             if self.beating and round(self.ms) % 100 == 0:
                 self.beat()
             self.tick()
