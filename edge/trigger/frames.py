@@ -145,7 +145,7 @@ class FrameTrigger:
             if not self._started.wait(_POLL_S):
                 continue
             try:
-                frame = self._camera.grab(Trigger(0, after_ns), _POLL_S)
+                frame = self._camera.grab(Trigger(0, after_ns, following=True), _POLL_S)
             except CameraError as exc:
                 # Between parts a triggered camera is silent, and that is no fault; a broken one is opened anew.
                 if "no frame within" not in str(exc):

@@ -2,8 +2,10 @@
 
 import sys
 import threading
+import time
 import types
 from collections import deque
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 from edge.camera.base import Frame, Trigger
+from edge.camera.stream import LATE_NS, FrameStream
 from edge.errors import CameraError, ConfigError
 from edge.trigger.frames import FrameTrigger, PartDetector
 from edge.trigger.gpio import GpioSettings, GpioTrigger
@@ -212,6 +215,33 @@ def test_every_frame_of_a_triggered_camera_is_a_part_and_a_lost_frame_a_lost_par
     assert trigger.grab(Trigger(4, 0), 0.0).frame_id == 4
     with pytest.raises(CameraError, match="part 4 has given way"):
         trigger.grab(Trigger(4, 0), 0.0)
+
+
+class Streamed(Reel):
+    """A camera triggered by hardware: its frames come through a stream that bounds how late an exposure may be."""
+
+    def start(self):
+        super().start()
+        self._stream = FrameStream()
+        self._stream.begin(0)
+        for one in self._frames:
+            self._stream.put(one)
+
+    def grab(self, trigger, timeout_s):
+        if not self._stream.waiting:
+            self._stop.set()
+        return self._stream.take(self.name, trigger, 0.01, late_ns=LATE_NS)
+
+
+def test_a_camera_that_is_the_trigger_has_no_part_its_next_frame_could_be_late_for():
+    begin_ns = time.monotonic_ns()
+    frames = [replace(frame(n), sof_ns=begin_ns + n * 40 * LATE_NS) for n in range(1, 4)]
+    stop = threading.Event()
+    trigger = FrameTrigger(Streamed(frames, stop))
+    trigger.start()
+    found: list[Any] = []
+    trigger.run(stop, found.append)
+    assert [one.count for one in found] == [1, 2, 3]
 
 
 def test_frames_nobody_grabs_give_way():
