@@ -30,17 +30,26 @@ _SIDE = 24
 class PartDetector:
     """Sees parts pass in the middle of a free-running camera's frames.
 
+    A damaged frame says nothing: taken for the empty belt it would hide every part, taken for a part it would make one up.
+
     Args:
         change: mean grey levels by which a part differs from the empty belt.
+
+    Attributes:
+        damaged: frames not looked at, since the transport lost a part of them.
     """
 
     def __init__(self, change: float) -> None:
+        self.damaged = 0
         self._change = change
         self._empty: NDArray[np.float32] | None = None
         self._best: tuple[float, Frame] | None = None
 
     def look(self, frame: Frame) -> Frame | None:
-        """The best frame of a part that has begun to leave, else None. The first frames must show the empty belt."""
+        """The best frame of a part that has begun to leave, else None. The first whole frames must show the empty belt."""
+        if not frame.complete:
+            self.damaged += 1
+            return None
         seen = _middle(frame.pixels)
         if self._empty is None or self._empty.shape != seen.shape:
             self._empty = seen
@@ -70,11 +79,11 @@ class FrameTrigger:
         camera: gives the frames. detector: picks those that show a part; None takes every frame.
 
     Attributes:
-        refused: frames that came and could not be kept for their part.
+        displaced: frames that came and could not be kept for their part.
     """
 
     def __init__(self, camera: Camera, detector: PartDetector | None = None) -> None:
-        self.refused = 0
+        self.displaced = 0
         self._camera = camera
         self._detector = detector
         self._parts: OrderedDict[int, Frame] = OrderedDict()
@@ -93,6 +102,11 @@ class FrameTrigger:
     def inside(self) -> tuple[Camera, ...]:
         """The camera."""
         return (self._camera,)
+
+    @property
+    def refused(self) -> int:
+        """Frames that could not be kept for their part, and damaged ones in which a part may have passed."""
+        return self.displaced + (self._detector.damaged if self._detector is not None else 0)
 
     # --- the camera -------------------------------------------------------------------------------------------------------
 
@@ -164,7 +178,7 @@ class FrameTrigger:
             self._parts[self._count] = frame
             while len(self._parts) > KEPT:
                 self._parts.popitem(last=False)
-                self.refused += 1
+                self.displaced += 1
         return LineTrigger(TRIGGER_SCHEMA, self._count, frame.sof_ns // 1000)
 
     def _reopen(self, stop: threading.Event) -> None:

@@ -261,6 +261,27 @@ def test_a_part_is_one_stretch_of_frames_that_differ_and_its_best_frame_is_taken
     assert trigger.grab(Trigger(2, 0), 0.0).frame_id == 9
 
 
+def damaged(number):
+    return Frame(np.zeros((16, 16, 3), np.uint8), number, number * 1_000_000, number * 1_000_000 + 10, complete=False)
+
+
+def test_a_damaged_frame_is_neither_the_empty_belt_nor_a_part():
+    first = [damaged(1), frame(2, 40), frame(3, 90), frame(4, 40)]
+    trigger, found = run(first, PartDetector(12.0))
+    assert [one.count for one in found] == [1]
+    assert trigger.grab(Trigger(1, 0), 0.0).frame_id == 3
+    assert trigger.refused == 1
+    trigger, found = run([frame(1, 40), frame(2, 40), damaged(3), frame(4, 40), frame(5, 40)], PartDetector(12.0))
+    assert found == []
+    assert trigger.refused == 1
+
+
+def test_a_part_with_a_damaged_frame_is_one_part_and_a_whole_frame_of_it_is_taken():
+    trigger, found = run([frame(1, 40), frame(2, 60), damaged(3), frame(4, 80), frame(5, 40)], PartDetector(12.0))
+    assert [one.count for one in found] == [1]
+    assert trigger.grab(Trigger(1, 0), 0.0).frame_id == 4
+
+
 def test_dirt_that_comes_slowly_becomes_the_belt():
     creeping = [frame(n, 40 + n // 4) for n in range(1, 200)]
     _, found = run(creeping, PartDetector(12.0))
