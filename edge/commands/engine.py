@@ -23,7 +23,9 @@ import numpy as np
 from edge.bundle.reader import Bundle, open_bundle
 from edge.bundle.signing import TrustStore, default_trust
 from edge.commands._bundle import positive
+from edge.engine.base import LayerTime
 from edge.engine.onnx_file import check_contract
+from edge.engine.profile import profile_lines, profile_report
 from edge.engine.proof import measure_inference, replay_golden
 from edge.engine.tensorrt import opening
 from edge.engine.tensorrt.quantization import Convolutions, check_quantization
@@ -124,7 +126,7 @@ def measure(bundle: Bundle, args: argparse.Namespace) -> tuple[dict[str, Any], b
             engine.infer(frames[0])
             found["after_pause_ms"] = (time.perf_counter_ns() - begin) / 1e6
         if args.profile:
-            found["layers"] = [asdict(layer) for layer in engine.profile(frames[0], args.profile)]
+            found["layers"] = profile_report(engine.profile(frames[0], args.profile))
     return found, bool(found["golden"]["ok"])
 
 
@@ -160,11 +162,9 @@ def _show(found: dict[str, Any]) -> None:
     )
     if "after_pause_ms" in found:
         print(f"  pause    first frame after it {found['after_pause_ms']:.3f} ms")
-    layers = sorted(found.get("layers", []), key=lambda layer: float(layer["mean_ms"]), reverse=True)
-    for layer in layers[:_SHOWN_LAYERS]:
-        print(f"  {layer['mean_ms']:9.4f} ms  {layer['name'][:100]}")
-    if len(layers) > _SHOWN_LAYERS:
-        print(f"  and {len(layers) - _SHOWN_LAYERS} layers more")
+    layers = [LayerTime(one["name"], one["mean_ms"], one["precision"]) for one in found.get("layers", [])]
+    for line in profile_lines(layers, _SHOWN_LAYERS):
+        print(f"  {line}")
 
 
 def _mode(mode: str) -> str:

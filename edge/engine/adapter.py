@@ -10,7 +10,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.engine.base import SCORE_NAMES, Engine, Scores
+from edge.engine.base import SCORE_NAMES, Engine, LayerTime, Scores
 from edge.engine.onnx_file import Graph
 from edge.errors import EngineError
 
@@ -49,6 +49,10 @@ class Adapter(ABC, Engine):
         """Compute from `_frame` into `_outputs`; may raise whatever the vendor raises."""
 
     @abstractmethod
+    def _profile(self, runs: int) -> tuple[LayerTime, ...]:
+        """Time the layers over `_frame`; may raise whatever the vendor raises."""
+
+    @abstractmethod
     def _free(self) -> None:
         """Drop the vendor's objects."""
 
@@ -82,6 +86,26 @@ class Adapter(ABC, Engine):
                 "engine is damaged: run onbelt check"
             )
         return Scores(raw, st, ae, global_, map_st, map_ae)
+
+    def profile(self, frame: NDArray[np.uint8], runs: int) -> tuple[LayerTime, ...]:
+        """Time every layer by itself, in the order they run: see `Engine`.
+
+        Args:
+            frame: (size, size, 3) uint8 RGB.
+            runs: how many are averaged.
+
+        Raises:
+            EngineError: as `infer`, less than one run, or the vendor's library failed.
+        """
+        if runs < 1:
+            raise EngineError(f"{self._name}: expected at least 1 run to profile, got {runs}")
+        self.infer(frame)  # checks the frame and leaves it in place
+        try:
+            return self._profile(runs)
+        except EngineError:
+            raise
+        except Exception as exc:  # whatever a vendor throws, callers see our error
+            raise EngineError(f"{self._name}: profiling failed ({_first_line(exc)})") from exc
 
     def close(self) -> None:
         """Free the vendor's objects; may be called twice."""

@@ -14,7 +14,7 @@ computed inside the graph, so every engine gives the same numbers up to its arit
 
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,21 @@ class Scores:
     map_ae: NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class LayerTime:
+    """One layer of a profile. Layers are what the engine made of the graph: fused, renamed, reordered.
+
+    Attributes:
+        name: the engine's name of it.
+        mean_ms: its mean time in milliseconds.
+        precision: the numbers its kernel takes in, "" where the engine does not tell.
+    """
+
+    name: str
+    mean_ms: float
+    precision: Literal["int8", "float", ""] = ""
+
+
 class Engine(Protocol):
     """Runs one model, one frame at a time. Not thread-safe: use it from the thread that made it."""
 
@@ -63,6 +78,18 @@ class Engine(Protocol):
 
         Raises:
             EngineError: the frame has another shape or type, the engine failed, or a score is not finite.
+        """
+        ...
+
+    def profile(self, frame: NDArray[np.uint8], runs: int) -> tuple[LayerTime, ...]:
+        """Time every layer by itself, in the order they run. Takes memory for a second copy of the model; `infer` stays as it is.
+
+        Args:
+            frame: (size, size, 3) uint8 RGB.
+            runs: how many are averaged, at least 1; what the first ones allocate is left out.
+
+        Raises:
+            EngineError: as `infer`, or this engine cannot tell.
         """
         ...
 

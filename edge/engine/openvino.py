@@ -10,26 +10,37 @@ AVX2). With |weight| <= 64 it cannot happen (2 * 255 * 64 < 2^15), so the export
 a CPU this engine refuses a model with larger ones instead of scoring it wrongly.
 """
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import openvino
 
 from edge.engine.adapter import Adapter, build_failed, expect_same
-from edge.engine.base import OUTPUT_NAMES
+from edge.engine.base import OUTPUT_NAMES, LayerTime
 from edge.engine.machine import this_machine
 from edge.engine.onnx_file import Graph
 from edge.errors import EngineError
 
 MAX_SAFE_WEIGHT = 64
 _TYPES = {"u8": "uint8", "f32": "float32"}
+_WARM_UP_RUNS = 2  # of a profile
+_FLOATS = ("f32", "f16", "bf16")
 
 
 class OpenVinoEngine(Adapter):
-    """A compiled model with one inference request over arrays of ours. One thread only: see `Adapter`."""
+    """A compiled model with one inference request over arrays of ours. One thread only: see `Adapter`.
 
-    def __init__(self, request: Any, name: str, graph: Graph) -> None:
+    Args:
+        request: of the compiled model.
+        counting: compiles the model once more, with a profile's counters, and gives a request of that one.
+        name: for people.
+        graph: what `check_contract` found.
+    """
+
+    def __init__(self, request: Any, counting: Callable[[], Any], name: str, graph: Graph) -> None:
         super().__init__(name, graph)
         self._request = request
+        self._counting: Callable[[], Any] | None = counting
         # The request reads and writes our arrays in place: an inference allocates nothing on its way.
         request.set_tensor("frame", openvino.Tensor(self._frame, shared_memory=True))
         for output in OUTPUT_NAMES:
@@ -38,8 +49,49 @@ class OpenVinoEngine(Adapter):
     def _run(self) -> None:
         self._request.infer()
 
+    def _profile(self, runs: int) -> tuple[LayerTime, ...]:
+        """By a second model with counters: they cost time, so the one that judges has none."""
+        assert self._counting is not None
+        request = self._counting()
+        request.set_tensor("frame", openvino.Tensor(self._frame, shared_memory=True))
+        for _ in range(_WARM_UP_RUNS):
+            request.infer()
+        before = request.get_profiling_info()
+        for _ in range(runs):
+            request.infer()
+        return mean_times(before, request.get_profiling_info(), _WARM_UP_RUNS, runs)
+
     def _free(self) -> None:
         self._request = None
+        self._counting = None
+
+
+def mean_times(before: Sequence[Any], after: Sequence[Any], warm_up: int, runs: int) -> tuple[LayerTime, ...]:
+    """Mean times of the layers over the runs after a warm-up, from OpenVINO's counters.
+
+    A counter is the mean of all runs since the model was compiled, in whole microseconds: with the warm-up's share taken away
+    the result is right to (warm_up + runs) / runs of one. What took less than one is no layer of the profile.
+
+    Args:
+        before: the openvino.ProfilingInfo of every layer after the warm-up.
+        after: the same after all runs.
+        warm_up: runs before `before`.
+        runs: runs after it.
+    """
+    seconds = {one.node_name: one.real_time.total_seconds() for one in before}
+    found = []
+    for one in after:
+        all_s = one.real_time.total_seconds() * (warm_up + runs)
+        mean_ms = (all_s - seconds.get(one.node_name, 0.0) * warm_up) / runs * 1e3
+        if one.status == openvino.ProfilingInfo.Status.EXECUTED and mean_ms > 0:
+            found.append(LayerTime(one.node_name, mean_ms, precision_of(one.exec_type)))
+    return tuple(found)
+
+
+def precision_of(kernel: str) -> Literal["int8", "float", ""]:
+    """What a kernel takes in, by OpenVINO's name of it: "jit_avx2_I8", "brgconv_avx2_f32"; it says I8 of uint8, too."""
+    kind = kernel.lower().rpartition("_")[2]
+    return "int8" if kind in {"i8", "u8"} else "float" if kind in _FLOATS else ""
 
 
 def build(model: bytes, graph: Graph, threads: int) -> OpenVinoEngine:
@@ -72,19 +124,21 @@ def build(model: bytes, graph: Graph, threads: int) -> OpenVinoEngine:
             for port in (*parsed.inputs, *parsed.outputs)
         }
         expect_same(what, found, graph)
-        compiled = core.compile_model(
-            parsed,
-            "CPU",
-            {
-                "PERFORMANCE_HINT": "LATENCY",
-                "NUM_STREAMS": 1,
-                "INFERENCE_NUM_THREADS": threads,
-                "INFERENCE_PRECISION_HINT": "f32",
-                "ENABLE_CPU_PINNING": False,  # the daemon sets affinities itself
-            },
-        )
-        request = compiled.create_infer_request()
-        return OpenVinoEngine(request, f"{what} {graph.precision} {threads} thread{'s'[: threads > 1]}", graph)
+        options = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": "f32",
+            "ENABLE_CPU_PINNING": False,  # the daemon sets affinities itself
+        }
+
+        request = core.compile_model(parsed, "CPU", options).create_infer_request()
+
+        def counting() -> Any:
+            # Parsed anew: no parsed copy of the weights stays in memory for the sake of a profile.
+            return core.compile_model(core.read_model(model=model), "CPU", options | {"PERF_COUNT": True}).create_infer_request()
+
+        return OpenVinoEngine(request, counting, f"{what} {graph.precision} {threads} thread{'s'[: threads > 1]}", graph)
     except EngineError:
         raise
     except Exception as exc:

@@ -10,7 +10,7 @@ from edge.camera.base import Frame, Trigger
 from edge.config.file import parse_config
 from edge.config.station import StationConfig
 from edge.daemon.stages.parts import NS_PER_MS, Ticket
-from edge.engine.base import Scores
+from edge.engine.base import LayerTime, Scores
 from edge.errors import CameraError
 from tests.support.bundles import expected_scores, good_frame
 
@@ -109,6 +109,11 @@ class NumpyEngine:
         cells = self.size // 4 - 8
         flat = np.zeros((cells, cells), np.float32)
         return Scores(raw + self.offset, st, ae, global_, flat + np.float32(st), flat + np.float32(ae))
+
+    def profile(self, picture: np.ndarray, runs: int) -> tuple[LayerTime, ...]:
+        for _ in range(runs):
+            self.infer(picture)
+        return (LayerTime("all of it", self.takes_ms, "float"),)
 
     def close(self) -> None:
         self.closed += 1

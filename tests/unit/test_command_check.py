@@ -14,7 +14,7 @@ from edge.bundle.reader import Bundle, open_bundle
 from edge.bundle.signing import key_id, load_public
 from edge.cli import main
 from edge.commands.check import _print_report
-from edge.engine import Scores, open_engine
+from edge.engine import LayerTime, Scores, open_engine
 from edge.engine.proof import measure_inference, percentiles_of, replay_golden
 from tests.support.bundles import good_frame, make_tiny_bundle
 
@@ -91,6 +91,9 @@ class _Stored:
     def infer(self, frame) -> Scores:
         raw, st, ae, global_ = next(self._rows)
         return Scores(raw, st, ae, global_, np.zeros((8, 8), np.float32), np.zeros((8, 8), np.float32))
+
+    def profile(self, frame, runs) -> tuple[LayerTime, ...]:
+        return ()
 
     def close(self) -> None:
         """Nothing to free."""

@@ -49,7 +49,7 @@ def test_it_builds_proves_and_times(shop, capsys):
     assert found["gpu_ms"] == 0.5
     assert found["infer_ms"]["n"] == 5
     assert found["after_pause_ms"] > 0
-    assert found["layers"][0] == {"name": "teacher.0 + Relu", "mean_ms": 0.25}
+    assert found["layers"][0] == {"name": "teacher.0 + Relu", "mean_ms": 0.25, "precision": "", "share": pytest.approx(1 / 3)}
     assert len(list((shop / "engines").glob("*.engine"))) == 1
     assert call(shop) == 0
     assert report(capsys)["built_s"] == 0.0
@@ -58,7 +58,12 @@ def test_it_builds_proves_and_times(shop, capsys):
 def test_the_text_says_what_matters(shop, capsys):
     assert call(shop, as_json=False, profile=2) == 0
     text = capsys.readouterr().out
-    for part in ("tensorrt 10.3.0 fp32 Orin, SM 8.7, 8 multi", "golden   ok, 3 frames", "one CUDA graph", "0.5000 ms  teacher.1"):
+    for part in (
+        "tensorrt 10.3.0 fp32 Orin, SM 8.7, 8 multi",
+        "golden   ok, 3 frames",
+        "one CUDA graph",
+        "0.5000 ms  66.7%  -      teacher.1",
+    ):
         assert part in text
 
 

@@ -9,12 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from edge.errors import DataError, OnbeltError
+from edge.errors import DataError, EngineError, OnbeltError
 from edge.preprocess import fit, read_picture
 from tests.support.bundles import bad_frame, good_frame, make_tiny_bundle
 from training.calibrate import fit_detector
 from training.datasets import load_frames, open_dataset
 from training.evaluate import evaluate, open_subject, to_json
+from training.evaluate.subject import TorchEngine
 from training.networks.detector import Detector
 from training.recipe import make_config
 from training.run import RunRecord, empty_detector, load_run, package_versions, save_run
@@ -89,6 +90,11 @@ def test_scores_are_the_detectors_own_and_the_limit_is_the_largest_validation_sc
     assert found.limit.raw == pytest.approx(max(held_out), rel=1e-5)
     assert (found.limit.kind, found.limit.n) == ("largest validation score", 2)
     assert found.engine.startswith("torch ")
+
+
+def test_a_runs_network_has_no_profile_and_says_what_has(run_folder):
+    with TorchEngine(load_run(run_folder)) as engine, pytest.raises(EngineError, match="onbelt bench BUNDLE --profile"):
+        engine.profile(np.zeros((SIDE, SIDE, 3), np.uint8), 1)
 
 
 def test_where_the_run_comes_from_is_told(found):

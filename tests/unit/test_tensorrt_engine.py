@@ -218,6 +218,8 @@ def test_the_profile_has_every_layer_and_leaves_the_engine_alone(box):
         assert [(layer.name, layer.mean_ms) for layer in layers] == [("teacher.0 + Relu", 0.25), ("teacher.1", 0.5)]
         assert as_bytes(engine.infer(good_frame())) == wanted
         assert box.gpu.calls[-1] == "cuGraphLaunch"
+        with pytest.raises(EngineError, match="at least 1 run to profile, got 0"):
+            engine.profile(good_frame(), 0)
 
 
 def test_builder_settings_reach_tensorrt(box):

@@ -16,8 +16,8 @@ from edge.bundle.manifest import SCHEMA_VERSION, Limit, Manifest, Provenance
 from edge.bundle.reader import open_bundle
 from edge.bundle.signing import TrustStore
 from edge.engine import open_engine
-from edge.engine.base import Engine, Scores
-from edge.errors import ConfigError, DataError
+from edge.engine.base import Engine, LayerTime, Scores
+from edge.errors import ConfigError, DataError, EngineError
 from edge.judge import Judge
 from training.datasets import Dataset, Item, load_frames, open_dataset
 
@@ -192,6 +192,11 @@ class TorchEngine:
             scores, map_st, map_ae = self._detector(self._torch.from_numpy(frame.copy())[None].to(self._device))
         raw, st, ae, global_ = (float(value) for value in scores.cpu())
         return Scores(raw, st, ae, global_, map_st.cpu().numpy(), map_ae.cpu().numpy())
+
+    def profile(self, frame: NDArray[np.uint8], runs: int) -> tuple[LayerTime, ...]:
+        """Always refuses: what a box spends is told by the engine of a bundle."""
+        del frame, runs
+        raise EngineError(f"{self.name} does not time its layers; export the run, then: onbelt bench BUNDLE --profile 20")
 
     def close(self) -> None:
         """Nothing to free; torch frees the network with the object."""

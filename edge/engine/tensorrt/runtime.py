@@ -10,14 +10,12 @@ The daemon's golden frames in pauses keep clocks and caches warm: there is no se
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge.engine.adapter import Adapter, expect_same
-from edge.engine.base import OUTPUT_NAMES
+from edge.engine.base import OUTPUT_NAMES, LayerTime
 from edge.engine.onnx_file import Graph
 from edge.engine.tensorrt.builder import type_name
 from edge.engine.tensorrt.cuda import Cuda
@@ -25,18 +23,13 @@ from edge.engine.tensorrt.driver import CudaGraph
 from edge.engine.tensorrt.vendor import Log, make_profiler
 from edge.errors import EngineError
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 logger = logging.getLogger(__name__)
 
 WARM_UP_RUNS = 3  # the first loads kernels; TensorRT asks for one run before a capture
 Capture = Callable[[int, Callable[[], None]], CudaGraph]
-
-
-@dataclass(frozen=True, slots=True)
-class LayerTime:
-    """One layer of a profile: its name, and its mean time in milliseconds. Layers of a profile run one by one, not as a graph."""
-
-    name: str
-    mean_ms: float
 
 
 class TensorRtEngine(Adapter):
@@ -91,17 +84,8 @@ class TensorRtEngine(Adapter):
         self._cuda.synchronize()
         return self._cuda.elapsed_ms()
 
-    def profile(self, frame: NDArray[np.uint8], runs: int) -> tuple[LayerTime, ...]:
-        """Time every layer by itself, in the order they run; the sum is more than a frame takes as a graph.
-
-        Args:
-            frame: (size, size, 3) uint8 RGB.
-            runs: how many are averaged.
-
-        Raises:
-            EngineError: TensorRT failed.
-        """
-        self.infer(frame)
+    def _profile(self, runs: int) -> tuple[LayerTime, ...]:
+        """Layers one by one, not as a graph: their sum is more than a frame takes."""
         totals: dict[str, float] = {}
 
         def take(layer: str, ms: float) -> None:
