@@ -240,6 +240,25 @@ def test_bench_times_the_first_frame_after_a_pause_and_what_memory_grows_by(shop
     assert "first frame after 1 s: " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_bench_profiles_layers(shop, capsys, engine):
+    small = ("--width", "128", "--height", "96", "--engine", engine, "--threads", "1")
+    assert bench(shop, *small, "--profile", "3", "--json") == 0
+    layers = report(capsys)["layers"]
+    assert sum(layer["share"] for layer in layers) == pytest.approx(1.0)
+    assert {"int8", "float"} >= {layer["precision"] for layer in layers} - {""}
+    assert max(layer["mean_ms"] for layer in layers) > 0
+    assert bench(shop, *small, "--profile", "3") == 0
+    text = capsys.readouterr().out
+    head, *lines = text[text.index("layers, mean of 3 runs") :].splitlines()
+    assert head.endswith(" ms in all:")
+    shares = [float(line.split()[2].rstrip("%")) for line in lines]
+    assert shares[: min(len(layers), 12)] == sorted(shares[: min(len(layers), 12)], reverse=True)
+    assert sum(shares) == pytest.approx(100, abs=1)
+    assert bench(shop, *small, "--json") == 0
+    assert "layers" not in report(capsys)
+
+
 def test_bench_refuses_a_frame_too_small_to_judge(shop, capsys):
     assert bench(shop, "--width", "8") == 1
     assert "at least 16 px" in capsys.readouterr().err
