@@ -18,6 +18,8 @@ Vovk, "Conditional validity of inductive conformal predictors" (ACML 2012) for t
 (1934); Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting" (JRSS B 86, 2024) for composite nulls.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,43 +46,50 @@ class Bets:
     places: NDArray[np.float64]
 
 
-def highest_bounds(n: int) -> int:
+def highest_bounds(n: int, rules: int = 0) -> int:
     """How many bounds `upward`, `downward` and `inward` use together: what the risk is shared among."""
-    return 2 * len(_ranks(n)) + 1 + len(_MIDDLES)
+    return 2 * len(_ranks(n)) + 1 + rules + len(_MIDDLES)
 
 
-def upward(n: int, bad: float, risk: float) -> Bets:
+def upward(n: int, bad: float, risk: float, ruled: Sequence[int] = ()) -> Bets:
     """Bets on scores that have become higher.
+
+    Watched are parts that pass. Without those above the fused limit high scores are a smaller share, and nothing has to be done:
+    with h of the parts at least so high, f above that limit and at most q rejected by rules, whatever they score, the share
+    is at most (h - f) / (1 - f - q), which is at most h / (1 - q) wherever that is below 1. So only rules widen these bounds.
 
     Args:
         n: calibration scores.
         bad: share of the watched parts that may be anything, in [0, 1).
         risk: probability, over the draw of the calibration parts, that one bound does not hold; for each bound.
+        ruled: for each further rule, calibration parts above its limit.
     """
     count = np.arange(n + 1)  # calibration scores at least as high as the part's
-    events = [(count <= j, _mixed(clopper_pearson_upper(j, n, 1.0 - risk), bad)) for j in _ranks(n)]
+    passing = _passing(n, risk, ruled)
+    events = [(count <= j, _mixed(_among(clopper_pearson_upper(j, n, 1.0 - risk), passing), bad)) for j in _ranks(n)]
     return _stack(n + 1, events)
 
 
-def downward(n: int, bad: float, risk: float, above: int = 0) -> Bets:
+def downward(n: int, bad: float, risk: float, above: int = 0, ruled: Sequence[int] = ()) -> Bets:
     """Bets on scores that have become lower.
 
-    Watched are parts that pass, and without those that do not, low scores are a larger share: F(x | pass) = F(x) / F(limit). So
-    each bound is divided by the least share that passes. (High scores are a smaller share of them: `upward` needs no such thing.)
+    Watched are parts that pass, and without those that do not, low scores are a larger share: F(x | pass) <= F(x) / P(pass). So
+    each bound is divided by the least share that passes.
 
     Args:
         n: calibration scores.
         bad: as `upward`.
         risk: as `upward`.
-        above: calibration scores above the limit.
+        above: calibration scores above the fused limit.
+        ruled: as `upward`.
     """
     count = np.arange(n + 1)
-    passing = 1.0 - clopper_pearson_upper(above, n, 1.0 - risk)
+    passing = _passing(n, risk, (above, *ruled))
     events = [(count >= n - i, _mixed(_among(clopper_pearson_upper(i, n, 1.0 - risk), passing), bad)) for i in _ranks(n)]
     return _stack(n + 1, events)
 
 
-def inward(n: int, bad: float, risk: float, above: int = 0) -> Bets:
+def inward(n: int, bad: float, risk: float, above: int = 0, ruled: Sequence[int] = ()) -> Bets:
     """Bets on scores that crowd around the median: a picture that hardly changes.
 
     The share of good parts between two calibration scores with s - 1 others between them is Beta(s, n + 1 - s).
@@ -89,10 +98,11 @@ def inward(n: int, bad: float, risk: float, above: int = 0) -> Bets:
         n: calibration scores.
         bad: as `upward`.
         risk: as `upward`.
-        above: calibration scores above the limit.
+        above: as `downward`.
+        ruled: as `upward`.
     """
     count = np.arange(n + 1)
-    passing = 1.0 - clopper_pearson_upper(above, n, 1.0 - risk)
+    passing = _passing(n, risk, (above, *ruled))
     events = []
     for share in _MIDDLES:
         low, high = round(n * (0.5 - share / 2)), round(n * (0.5 + share / 2))
@@ -112,6 +122,11 @@ def above_limit(rate: float) -> Bets:
 def _ranks(n: int) -> list[int]:
     """Ranks j of the places in `_TAILS`, each once."""
     return sorted({round(share * n) for share in _TAILS if round(share * n) < n})
+
+
+def _passing(n: int, risk: float, above: Sequence[int]) -> float:
+    """Least share of good parts within all limits above which so many calibration parts lie, whatever hangs together."""
+    return max(0.0, 1.0 - math.fsum(clopper_pearson_upper(count, n, 1.0 - risk) for count in above))
 
 
 def _among(bound: float, passing: float) -> float:

@@ -17,7 +17,8 @@ are not: `bad_passed` is the room for that.
 from dataclasses import dataclass
 from typing import Literal
 
-from edge.bundle.manifest import Manifest
+from edge.binomial import quantile
+from edge.bundle.manifest import Limit, Manifest, Rule
 from edge.drift.bets import above_limit, downward, highest_bounds, inward, upward
 from edge.drift.detector import Detector
 
@@ -83,35 +84,51 @@ class DriftAlarm:
     remedy: str
 
 
+def above_rule(limit: Limit, rule: Rule, n: int) -> int:
+    """Calibration parts above a rule's limit, which the manifest does not list, from how such limits are fitted.
+
+    A guaranteed one is the lowest order statistic that keeps its share with its part of the confidence (`calibration.rules`), so
+    all parts of higher rank lie above it. An estimate never lies below the highest of them.
+    """
+    if limit.kind != "guarantee":
+        return 0
+    confidence = 1.0 - (1.0 - limit.confidence) / (1 + len(limit.rules))
+    return max(0, n - 1 - quantile(confidence, n, 1.0 - rule.false_reject))
+
+
 class DriftMonitor:
     """Watches the parts of one station under one limit. Make a new one for a new limit.
 
     Args:
-        n: calibration scores that p-values come from. false_reject: rate the limit promises.
-        above: calibration scores above the limit. settings: of the alarms.
+        n: calibration scores that p-values come from. false_reject: rate all limits together promise.
+        above: calibration scores above the fused limit. settings: of the alarms.
+        ruled: for each further rule, calibration parts above its limit: what only rules reject does not pass either.
     """
 
-    def __init__(self, n: int, false_reject: float, above: int = 0, settings: DriftSettings | None = None) -> None:
+    def __init__(
+        self, n: int, false_reject: float, above: int = 0, settings: DriftSettings | None = None, ruled: tuple[int, ...] = ()
+    ) -> None:
         settings = settings or DriftSettings()
         shares = (false_reject, settings.bad_share, settings.bad_passed, settings.risk)
         if n < 1 or not all(0.0 <= share < 1.0 for share in shares) or not settings.parts_per_alarm >= 1 or settings.risk <= 0:
             raise ValueError(f"expected n >= 1, shares in [0, 1), risk > 0, parts_per_alarm >= 1, got {n}, {shares}, {settings}")
         self._n = n
         self._part = 0
-        risk = settings.risk / highest_bounds(n)
+        risk = settings.risk / highest_bounds(n, len(ruled))
         each = len(KINDS) * settings.parts_per_alarm
         self._promise = Detector(above_limit(false_reject + settings.bad_share), each)
         self._passed: dict[DriftKind, Detector] = {
-            "creep-up": Detector(upward(n, settings.bad_passed, risk), each),
-            "creep-down": Detector(downward(n, settings.bad_passed, risk, above), each),
-            "narrow": Detector(inward(n, settings.bad_passed, risk, above), each),
+            "creep-up": Detector(upward(n, settings.bad_passed, risk, ruled), each),
+            "creep-down": Detector(downward(n, settings.bad_passed, risk, above, ruled), each),
+            "narrow": Detector(inward(n, settings.bad_passed, risk, above, ruled), each),
         }
 
     @classmethod
     def of(cls, manifest: Manifest, settings: DriftSettings | None = None) -> "DriftMonitor":
         """For the limit in force."""
-        above = sum(score > manifest.limit.raw for score in manifest.calibration)
-        return cls(len(manifest.calibration), manifest.limit.false_reject, above, settings)
+        limit, n = manifest.limit, len(manifest.calibration)
+        above = sum(score > limit.raw for score in manifest.calibration)
+        return cls(n, limit.false_reject, above, settings, tuple(above_rule(limit, rule, n) for rule in limit.rules))
 
     def add(self, p: float, *, above: bool = False) -> DriftAlarm | None:
         """Take one judged part.

@@ -1,13 +1,19 @@
 """Drift alarms: no bet wins against what the calibration allows, changes are told apart, false alarms keep to their rate."""
 
+import functools
+
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.drift.bets import above_limit, downward, highest_bounds, inward, upward
+from calibration.rules import fit_rules, parse_rule, shares
+from edge.bundle.manifest import Limit, Rule
+from edge.drift.bets import Bets, above_limit, downward, highest_bounds, inward, upward
 from edge.drift.detector import HISTORY, Detector, advance
-from edge.drift.monitor import KINDS, DriftMonitor, DriftSettings
+from edge.drift.monitor import KINDS, DriftMonitor, DriftSettings, above_rule
+from tests.support.bundles import tiny_members
 
 N = 600
 QUICK = DriftSettings(parts_per_alarm=1e5)
@@ -33,9 +39,10 @@ def line():
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 1500), st.floats(0, 0.2), st.floats(1e-5, 0.1), st.integers(0, 3))
-def test_no_bet_wins_on_average_where_its_event_is_as_likely_as_the_bound_allows(n, bad, risk, above):
-    for bets in (upward(n, bad, risk), downward(n, bad, risk, min(above, n)), inward(n, bad, risk, min(above, n))):
+@given(st.integers(1, 1500), st.floats(0, 0.2), st.floats(1e-5, 0.1), st.integers(0, 3), st.lists(st.integers(0, 1), max_size=8))
+def test_no_bet_wins_on_average_where_its_event_is_as_likely_as_the_bound_allows(n, bad, risk, above, ruled):
+    high = min(above, n)
+    for bets in (upward(n, bad, risk, ruled), downward(n, bad, risk, high, ruled), inward(n, bad, risk, high, ruled)):
         assert bets.pays.shape[0] == n + 1
         assert (bets.pays >= 0).all()
         # A bet pays one sum where its event happens and another where not: its mean at the event's highest probability is 1.
@@ -57,6 +64,58 @@ def test_the_bounds_hold_together_on_all_but_the_stated_share_of_calibrations():
         broken |= (mass @ bets.pays > 1 + 1e-9).any(axis=1)
     assert broken.mean() <= risk
     assert broken.mean() > 0.001  # bounds that can never break would be bounds on nothing
+
+
+@pytest.mark.parametrize("kind", ["lowest", "highest", "middle"])
+def test_the_bounds_hold_also_of_what_a_rule_leaves(kind):
+    """A rule may reject the parts of lowest, highest or middle fused score: 15 % of uniform ones, and the rest is no change."""
+    rng = np.random.default_rng(0)
+    n, risk, share = 200, 0.1, 0.15
+    each = risk / highest_bounds(n, 1)
+
+    @functools.cache
+    def bets(*ruled: int) -> list[Bets]:
+        return [upward(n, 0.0, each, ruled), downward(n, 0.0, each, 0, ruled), inward(n, 0.0, each, 0, ruled)]
+
+    broken, unruled = np.zeros(400, bool), np.zeros(400, bool)
+    first = {"lowest": 0.0, "highest": 1.0 - share, "middle": 0.5 - share / 2}[kind]
+    for i in range(400):
+        edges = np.concatenate([[0.0], np.sort(rng.random(n)), [1.0]])
+        mass = np.diff(edges - np.clip(edges - first, 0.0, share))[::-1] / (1.0 - share)
+        above = int(rng.binomial(n, share))
+        broken[i] = any((mass @ one.pays > 1 + 1e-9).any() for one in bets(above))
+        unruled[i] = any((mass @ one.pays > 1 + 1e-9).any() for one in bets())
+    assert broken.mean() <= risk
+    assert unruled.mean() > risk, "bounds on all good parts are none on those that a rule leaves"
+
+
+def test_what_rules_reject_is_known_from_how_their_limits_are_fitted():
+    rng = np.random.default_rng(0)
+    for n, rate, confidence, rules in ((600, 0.05, 0.9, 1), (5000, 0.01, 0.95, 3), (1474, 0.005, 0.95, 1)):
+        each = shares(rate, confidence, rules)
+        asked = tuple(parse_rule(f"r{i}=st") for i in range(rules))
+        values = rng.random((n, rules))
+        fitted = fit_rules(asked, values, *each)
+        limit = Limit(1.0, rate, confidence, "guarantee", n, {}, fitted)
+        for rule, column in zip(fitted, values.T, strict=True):
+            assert above_rule(limit, rule, n) == int((column > rule.limit).sum())
+    few = fit_rules((parse_rule("a=st"),), rng.random((50, 1)), 0.001, 0.99)
+    assert above_rule(Limit(1.0, 0.002, 0.0, "estimate", 50, {}, few), few[0], 50) == 0
+
+
+@pytest.mark.parametrize(("kind", "p"), [("creep-up", 0.1), ("creep-down", 0.95), ("narrow", 0.5)])
+def test_a_monitor_allows_for_what_rules_reject(kind, p):
+    """Only parts within all limits are watched: what the rules reject may have had any score."""
+    scores = [0.01 * i for i in range(1, 101)]
+    plain, _ = tiny_members(calibration=scores)
+    evidence = []
+    for rules in ([], [Rule("a", "ae", 0.5, 0.1)]):
+        limit = Limit(1.0, 0.2, 0.9, "guarantee", 100, plain.limit.branches, rules)
+        monitor = DriftMonitor.of(msgspec.structs.replace(plain, limit=limit), DriftSettings(parts_per_alarm=1e200))
+        for _ in range(30):
+            monitor.add(round(p * 101) / 101)
+        evidence.append(monitor.evidence()[kind])
+    assert evidence[0] > evidence[1] > 0
 
 
 def test_the_simulation_steps_as_the_detector_does():
