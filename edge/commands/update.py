@@ -3,6 +3,7 @@
 onbelt update install bottle-1.onbelt --config /etc/onbelt/update.toml
 onbelt update run --config /etc/onbelt/update.toml
 onbelt update status --config /etc/onbelt/update.toml
+onbelt update failed --config /etc/onbelt/update.toml
 onbelt update desire --key operator.key --site plant1 --product bottle --channel stable --mqtt broker:1883 --station onbelt/v1/...
 onbelt update set-time --key operator.key --mqtt broker:1883 --station onbelt/v1/plant1/hall2/line3/st2
 
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     install = on_box("install", "put the first model on a box")
     install.add_argument("bundle", type=Path, metavar="BUNDLE", help="the signed model file, NAME.onbelt")
     status = on_box("status", "what runs, what is under way, what was refused and why")
+    on_box("failed", "report over MQTT that the updater stays down; its unit has this said when it was started too often")
     for one in (install, status):
         one.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     desire = actions.add_parser(
@@ -87,17 +89,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do one action."""
-    return {"run": _run, "install": _install, "status": _status, "desire": _desire, "set-time": _set_time}[args.action](args)
+    return {"run": _run, "install": _install, "status": _status, "failed": _failed, "desire": _desire, "set-time": _set_time}[
+        args.action
+    ](args)
 
 
 def _run(args: argparse.Namespace) -> int:
+    from edge.system.notify import Notifier
     from edge.update.config import load_update_config
     from edge.update.service import UpdateService
 
     service = UpdateService(*load_update_config(args.config))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
-    service.run()
+    service.run(Notifier.from_environment())
     return 0
 
 
@@ -131,6 +136,17 @@ def _status(args: argparse.Namespace) -> int:
     print(f"{'why':<10} {f'{state.reason}: {state.text}' if state.reason else state.text or 'all is well'}")
     for one in state.refused:
         print(f"{'refused':<10} version {one.model.version}: {one.reason}: {one.text}")
+    return 0
+
+
+def _failed(args: argparse.Namespace) -> int:
+    from edge.errors import BrokerError
+    from edge.update.config import load_update_config
+    from edge.update.reported import report_failed
+
+    config, station = load_update_config(args.config)
+    if not report_failed(config, station):
+        raise BrokerError(f"{station.broker()}: it took no message in time; that the updater is down stands in the journal only")
     return 0
 
 

@@ -46,6 +46,11 @@ class Notifier:
         if self.watchdog_s:
             self._send("WATCHDOG=1")
 
+    def patient(self, seconds: float) -> None:
+        """A sign of life, after which the next may take so long; never less than what the unit says, which 0 gives back."""
+        if self.watchdog_s:
+            self._send(f"WATCHDOG_USEC={round(max(seconds, self.watchdog_s) * 1e6)}\nWATCHDOG=1")
+
     def stopping(self) -> None:
         """The service goes down on purpose."""
         self._send("STOPPING=1")

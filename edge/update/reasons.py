@@ -17,6 +17,7 @@ PUT_OFF = {
     "not-listed": "the repository does not list this target: withdrawn, or never published",
     "disk-full": "no room on the disk",
     "disk": "the disk cannot be read or written",
+    "updater-failed": "the updater was started too often and stays down; nothing is tried until a person starts it",
     "paused": "updates are paused on this box",
     "pinned": "this box is pinned to another version",
     "window": "outside the maintenance window",

@@ -2,29 +2,35 @@
 
 It never stops the daemon and never speaks for it. Whatever fails here is logged, reported and tried again; the model that runs
 goes on running.
+
+Its supervisor hears a sign of life from each turn and from each look at a model on trial. The few steps that wait for others
+longer than that, a download and a proof, say beforehand how long they take at most.
 """
 
 import logging
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from edge import __version__
 from edge.bundle.reader import open_bundle
 from edge.bundle.signing import TrustStore, default_trust
 from edge.clock import Clock, SystemClock
 from edge.config.station import StationConfig
 from edge.errors import ConfigError, ContractError, UpdateError
+from edge.system.notify import Notifier
 from edge.update.carrier import Carrier
 from edge.update.config import UpdateConfig, carried_base
-from edge.update.desired import Addressee, Desired, Wish
+from edge.update.desired import Wish
 from edge.update.ear import Ear
+from edge.update.fetch import METADATA_SECONDS, TARGET_SECONDS
 from edge.update.guard import GuardSettings
 from edge.update.machine import Machine, Watched
-from edge.update.prove import Proof, ProofSettings, run_proof
+from edge.update.prove import PROVE_SECONDS, Proof, ProofSettings, run_proof
 from edge.update.reasons import REFUSED
+from edge.update.reported import desired_of, report_of, status_of
 from edge.update.settime import UpdateClock
 from edge.update.shadowing import Shadowing, ShadowSettings
 from edge.update.source import Release, Source
@@ -38,6 +44,26 @@ from edge.wire.verdict import references
 logger = logging.getLogger(__name__)
 
 RETRY_S = 5.0  # between two looks at a step that waits, and after a fault
+_METADATA_FILES = 30  # of a look: four roles, delegations, and a root for each rotation since the last one
+# What one step may wait for others, seconds; every other one is over within the unit's own watchdog.
+LONGEST_S = {
+    Step.IDLE: _METADATA_FILES * METADATA_SECONDS,
+    Step.DOWNLOAD: _METADATA_FILES * METADATA_SECONDS + TARGET_SECONDS,
+    Step.PROVE: PROVE_SECONDS + 60.0,
+}
+
+
+class _Stop(threading.Event):
+    """Set to end; whoever waits for it with a time limit, again and again, thereby says that he lives."""
+
+    def __init__(self, alive: Callable[[], None]) -> None:
+        super().__init__()
+        self._alive = alive
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """As an event does."""
+        self._alive()
+        return super().wait(timeout)
 
 
 class UpdateService:
@@ -59,15 +85,14 @@ class UpdateService:
         folders = station.trust_folders()
         trust = TrustStore.from_folders(folders) if folders else default_trust()
         self._operators = TrustStore.from_folders(map(Path, config.operators))
-        self._stop = threading.Event()
+        self._notifier = Notifier("", 0)
+        self._stop = _Stop(lambda: self._notifier.alive())
         self._news = threading.Event()
         self._heard = b""
         self._told = b""
         name = f"onbelt-{station.station.line}-{station.station.station}-u"
         self.ear = Ear(station.broker(), self._names, name, self._clock, self._hear, self._hear_time)
-        plain = Wish("follow", config.channel, 0, list(config.windows), 0)
-        who = Addressee(station.station.site, config.product, self._names.base)
-        self._desired = Desired(Path(config.folder) / "desired.json", plain, who, self._operators, self._clock)
+        self._desired = desired_of(config, station, self._operators, self._clock)
         self._source = Source(
             self.store,
             Path(config.root),
@@ -138,10 +163,12 @@ class UpdateService:
         self.machine.adopt(model)
         return model
 
-    def run(self) -> None:
-        """Update until told to stop."""
+    def run(self, notifier: Notifier | None = None) -> None:
+        """Update until told to stop; `notifier` is the supervisor, None for nobody."""
+        self._notifier = notifier or self._notifier
         self.ear.connection.start()
         self._report(self.machine.state)
+        self._notifier.ready(status_of(self.machine.state))
         look_at = 0.0
         try:
             while not self._stop.is_set():
@@ -153,10 +180,14 @@ class UpdateService:
                 due = time.monotonic() >= look_at
                 if due:
                     look_at = time.monotonic() + self._config.poll_s
+                self._notifier.patient(LONGEST_S.get(self.machine.state.step, 0.0))
                 wait_s = self._once(due=due)
+                self._notifier.patient(0.0)
                 # A step that follows at once follows at once; idle waits for the next look.
-                self._news.wait(look_at - time.monotonic() if wait_s is None else wait_s)
+                self._await_news(look_at if wait_s is None else time.monotonic() + wait_s)
         finally:
+            self._notifier.stopping()
+            self._notifier.close()
             self._shadowing.end()
             self.ear.connection.close(0.5)
 
@@ -164,6 +195,11 @@ class UpdateService:
         """End soon, wherever it is."""
         self._stop.set()
         self._news.set()
+
+    def _await_news(self, until: float) -> None:
+        every_s = self._notifier.watchdog_s / 4 or until
+        while (left_s := until - time.monotonic()) > 0 and not self._news.wait(min(left_s, every_s)):
+            self._notifier.alive()
 
     # --- one turn ---------------------------------------------------------------------------------------------------------
 
@@ -269,30 +305,9 @@ class UpdateService:
             logger.warning("the daemon has not said yet that it runs version %d again", model.version)
 
     def _report(self, state: State) -> None:
-        wish = self.wish
-        reported = wire.Reported(
-            wire.REPORTED_SCHEMA,
-            self._station.station.station,
-            self._clock.utc_us(),
-            f"onbelt {__version__}",
-            self._station.station.site,
-            self._config.product,
-            state.step.value,
-            _reported(state.committed),
-            _reported(state.candidate),
-            wish.serial,
-            wish.mode,
-            wish.channel,
-            state.reason,
-            state.text[:400],
-            [f"{one.model.version} {one.reason}" for one in state.refused],
-            self._clock.challenge,
-        )
-        self.ear.connection.keep(self._names.topic(topics.UPDATE_REPORTED), wire.REPORTED.encode(reported))
-
-
-def _reported(model: Model | None) -> wire.ReportedModel | None:
-    return None if model is None else wire.ReportedModel(model.version, model.sha256, model.ref)
+        self._notifier.status(status_of(state))
+        report = report_of(self._config, self._station, state, self.wish, self._clock.utc_us(), self._clock.challenge)
+        self.ear.connection.keep(self._names.topic(topics.UPDATE_REPORTED), wire.REPORTED.encode(report))
 
 
 def describe(state: State) -> dict[str, object]:

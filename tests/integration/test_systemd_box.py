@@ -7,6 +7,7 @@ import pytest
 
 from tests.conftest import skip_unless
 from tests.support import box as boxes
+from tests.support import box_update as updaters
 
 INSTALL = Path(__file__).resolve().parents[2] / "systemd" / "install.sh"
 
@@ -34,6 +35,7 @@ def test_an_image_gets_everything_and_loses_it_again(image):
         "etc/systemd/system/onbelt.service",
         "etc/systemd/system/onbelt-gate.service",
         "etc/systemd/system/onbelt-updater.service",
+        "etc/systemd/system/onbelt-update-failed.service",
         "etc/sysusers.d/onbelt.conf",
         "etc/tmpfiles.d/onbelt.conf",
         "etc/udev/rules.d/70-onbelt.rules",
@@ -98,5 +100,19 @@ def test_a_station_lives_under_systemd(tmp_path):
             assert boxes.stops(box) < 2.0
             box.run("/opt/onbelt/src/systemd/install.sh", "--uninstall", check=True)
             assert box.run("systemctl", "cat", boxes.UNIT).returncode != 0
+    except boxes.BootError as exc:
+        skip_unless(False, f"no container here: {exc}")
+
+
+@pytest.mark.slow
+@pytest.mark.broker
+def test_an_updater_lives_under_systemd_and_does_not_stay_down_in_silence(tmp_path):
+    skip_unless(not boxes.missing(), f"no container here: {boxes.missing()}")
+    try:
+        with boxes.station_box(tmp_path) as box:
+            updaters.install_updater(box, watchdog_s=2.0)
+            updaters.updater_lives(box, watchdog_s=2.0)
+            updaters.updater_freezes(box)
+            updaters.updater_stays_down(box)
     except boxes.BootError as exc:
         skip_unless(False, f"no container here: {exc}")

@@ -2,6 +2,8 @@
 
 import argparse
 import hashlib
+import socket
+import threading
 
 import pytest
 
@@ -10,7 +12,10 @@ from edge.clock import SystemClock
 from edge.commands import update
 from edge.daemon.stages import inference
 from edge.errors import BrokerError, ConfigError
+from edge.system.notify import Notifier
 from edge.update.config import load_update_config
+from edge.update.prove import PROVE_SECONDS
+from edge.update.reported import report_failed
 from edge.update.service import UpdateService
 from tests.support.rig import until
 from tests.support.update_station import UpdateStation
@@ -158,3 +163,59 @@ def test_the_link_of_a_station_that_names_another_file_is_refused(tmp_path, mosq
             box.make_service()
     finally:
         box.close()
+
+
+class Supervisor:
+    """What a service manager hears."""
+
+    def __init__(self, path):
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self.notifier = Notifier(str(path), 2_000_000)
+        self.heard: list[str] = []
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self):
+        while (said := self._socket.recv(1000).decode()) != "end":
+            self.heard.append(said)
+        self._socket.close()
+
+    def close(self):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"end", self._socket.getsockname())
+        self._thread.join(5)
+
+
+@pytest.mark.parametrize("box", [{"poll_s": 3600.0, "guard_s": 3.0}], indirect=True)
+def test_its_supervisor_hears_that_it_lives_and_how_long_a_step_may_take(box, tmp_path):
+    supervisor = Supervisor(tmp_path / "notify")
+    run, box.service.run = box.service.run, lambda: run(supervisor.notifier)
+    box.site.publish(2)
+    box.belt()
+    box.serve()
+    assert box.committed(2), box.reported()
+    heard = list(supervisor.heard)
+    assert [said for said in heard if said.startswith("READY=1")] == ["READY=1\nSTATUS=idle, version 1; installed by hand"]
+    longest = [int(said.split()[0].partition("=")[2]) for said in heard if said.startswith("WATCHDOG_USEC=")]
+    assert PROVE_SECONDS * 1e6 < sorted(set(longest))[1] < max(longest)
+    guard = heard[heard.index(next(said for said in heard if said.startswith("STATUS=guard"))) :]
+    assert guard.count("WATCHDOG=1") >= 8, "it watches for 3 s, and looks four times a second"
+    seen = len(supervisor.heard)
+    assert until(lambda: supervisor.heard[seen:].count("WATCHDOG=1") >= 3, 10), "with nothing to do for an hour"
+    box.service.stop()
+    assert until(lambda: supervisor.heard[-1] == "STOPPING=1")
+    supervisor.close()
+
+
+def test_an_updater_that_stays_down_has_it_said(box):
+    box.serve()
+    assert until(lambda: box.reported().get("committed"))
+    box.stop_service()
+    assert report_failed(*load_update_config(box.config))
+    assert until(lambda: box.reported()["reason"] == "updater-failed")
+    assert (box.reported()["committed"]["version"], box.reported()["step"]) == (1, "idle")
+    assert "journalctl -u onbelt-updater" in box.reported()["text"]
+    box.service = box.make_service()
+    box.serve()
+    assert until(lambda: box.reported()["reason"] != "updater-failed"), "until it runs again"

@@ -46,6 +46,10 @@ def test_notify_speaks_systemds_protocol(tmp_path):
         assert supervisor.recv(100) == b"READY=1\nSTATUS=RUNNING"
         notifier.alive()
         assert supervisor.recv(100) == b"WATCHDOG=1"
+        notifier.patient(900.0)
+        assert supervisor.recv(100) == b"WATCHDOG_USEC=900000000\nWATCHDOG=1"
+        notifier.patient(0.0)
+        assert supervisor.recv(100) == b"WATCHDOG_USEC=2000000\nWATCHDOG=1"
         notifier.stopping()
         assert supervisor.recv(100) == b"STOPPING=1"
         notifier.close()
