@@ -42,7 +42,7 @@ from training.run import (
 from training.split import shaping_count
 from training.teacher.pictures import PicturePool, find_pictures, read_photograph
 from training.teacher.store import TeacherInfo, hash_file, load_teacher
-from training.trainers import FastTrainer, PaperTrainer, Trainer
+from training.trainers import FastTrainer, Interruption, PaperTrainer, Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -189,7 +189,11 @@ def _restore(request: TrainRequest, trainer: Trainer, identity: dict[str, str]) 
 def _drive(
     request: TrainRequest, trainer: Trainer, identity: dict[str, str], before_s: float, last: dict[str, float]
 ) -> tuple[float, dict[str, float]]:
-    """Takes all remaining steps; returns seconds spent in all, and the last figures with the largest hinge activity seen."""
+    """Takes all remaining steps; returns seconds spent in all, and the last figures with the largest hinge activity seen.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C: after the step it fell into, which is saved; or a second one, at once and without saving.
+    """
     checkpoint = request.out / CHECKPOINT_NAME
     progress = Progress(request.out / LOG_NAME, trainer.step_number, trainer.steps, every_s=request.progress_every_s)
     start = saved = time.monotonic()
@@ -198,20 +202,22 @@ def _drive(
         wall_s = before_s + time.monotonic() - start
         _save_checkpoint(checkpoint, {"identity": identity, "trainer": trainer.state(), "wall_s": wall_s, "figures": last})
 
-    try:
-        while trainer.step_number < trainer.steps:
+    with Interruption() as interruption:
+        while trainer.step_number < trainer.steps and not interruption.asked:
             report = trainer.step()
             most_active = max(last.get("hinge_active_most", 0.0), report.figures.get("hinge_active", 0.0))
             last |= report.figures | {"hinge_active_most": most_active}
-            progress.update(trainer.step_number, report.phase, report.phase_end, report.figures)
+            try:
+                progress.update(trainer.step_number, report.phase, report.phase_end, report.figures)
+            except KeyboardInterrupt:  # by whatever means: the step is whole here
+                interruption.asked = True
             if time.monotonic() - saved >= request.checkpoint_every_s:
                 keep()
                 saved = time.monotonic()
-    except KeyboardInterrupt:
         keep()
+    if interruption.asked:
         logger.warning("stopped at step %d of %d; go on with --resume", trainer.step_number, trainer.steps)
-        raise
-    keep()
+        raise KeyboardInterrupt
     return before_s + time.monotonic() - start, last
 
 

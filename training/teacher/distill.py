@@ -38,6 +38,7 @@ from training.teacher.levels import BACKBONE_SCALE
 from training.teacher.pictures import PicturePool, find_pictures, hash_pictures, read_photograph
 from training.teacher.store import TeacherInfo, hash_file, save_teacher
 from training.teacher.targets import Targets
+from training.trainers.interruption import Interruption
 from training.trainers.weights import WeightMean, initialize_at_he_scale
 
 if TYPE_CHECKING:
@@ -259,6 +260,7 @@ def distill(
 
     Raises:
         TrainingError: Pictures, backbone or checkpoint are not usable.
+        KeyboardInterrupt: Ctrl-C: after the step it fell into, which is saved; or a second one, at once and without saving.
     """
     paths = find_pictures(images) if images else []
     photographs = [read_photograph(path) for path in paths]
@@ -268,8 +270,8 @@ def distill(
         work.resume(out)
     start = saved = time.monotonic()
     first = work.step_number
-    try:
-        while work.step_number < config.steps:
+    with Interruption() as interruption:
+        while work.step_number < config.steps and not interruption.asked:
             loss = work.step()
             now = time.monotonic()
             done = work.step_number - first
@@ -284,8 +286,9 @@ def distill(
                 info = work.save(out)
                 print(f"saved at step {info.steps}: held-out {info.held_out_loss:.4f}", file=sys.stderr, flush=True)
                 saved = time.monotonic()
-    except KeyboardInterrupt:
         info = work.save(out)
-        print(f"stopped at step {info.steps}; go on with --resume", file=sys.stderr)
-        raise
-    return work.save(out)
+    if interruption.asked:
+        rest = "the teacher is whole" if info.complete else "go on with --resume"
+        print(f"stopped at step {info.steps}; {rest}", file=sys.stderr)
+        raise KeyboardInterrupt
+    return info

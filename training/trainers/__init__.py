@@ -1,6 +1,7 @@
 """Recipes as step functions, driven by `training.loop`."""
 
 from training.trainers.fast import FastTrainer
+from training.trainers.interruption import Interruption
 from training.trainers.paper import PaperTrainer
 from training.trainers.trainer import DIVERGED, NaturalPictures, StepReport, Trainer
 from training.trainers.weights import WeightMean, initialize_at_he_scale
@@ -8,6 +9,7 @@ from training.trainers.weights import WeightMean, initialize_at_he_scale
 __all__ = [
     "DIVERGED",
     "FastTrainer",
+    "Interruption",
     "NaturalPictures",
     "PaperTrainer",
     "StepReport",
