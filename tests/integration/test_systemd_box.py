@@ -98,10 +98,20 @@ def test_a_station_lives_under_systemd(tmp_path):
             assert box.run("ps", "-o", "user=", "-p", state["MainPID"]).stdout.strip() == "onbelt"
             boxes.crash(box)
             assert boxes.stops(box) < 2.0
+            sees_the_socket_of_a_csi_camera(box)
             box.run("/opt/onbelt/src/systemd/install.sh", "--uninstall", check=True)
             assert box.run("systemctl", "cat", boxes.UNIT).returncode != 0
     except boxes.BootError as exc:
         skip_unless(False, f"no container here: {exc}")
+
+
+def sees_the_socket_of_a_csi_camera(box):
+    """It is served from /tmp, of which the unit sees nothing else; where there is none, the unit starts as well, as before."""
+    box.run("sh", "-c", "touch /tmp/argus_socket /tmp/other", check=True)
+    boxes.starts(box)
+    seen = f"/proc/{box.show()['MainPID']}/root/tmp"
+    assert box.run("ls", seen, check=True).stdout.split() == ["argus_socket"]
+    boxes.stops(box)
 
 
 @pytest.mark.slow
