@@ -139,15 +139,15 @@ def certify(
     bound = clopper_pearson_upper(flips, before.size, mix.confidence)
     loss = auroc(*reference) - auroc(*quantized)
     worst = int(apart.argmax())
+    blamed = f"; to blame: {said_of(mix.blame)}" if mix.blame else ""
     why_not = []
     if bound > FLIP_BOUND:
         why_not.append(
             f"{flips} of {before.size} verdicts changed, so the flip rate may be up to {bound:.3%} (bound {FLIP_BOUND:.1%}; "
-            f"no flip among {pictures_needed(0, mix.confidence):,} pictures would prove it)"
-            + (f"; to blame: {_said(mix.blame)}" if mix.blame else "")
+            f"no flip among {pictures_needed(0, mix.confidence):,} pictures would prove it){blamed}"
         )
     if loss > AUROC_LOSS:
-        why_not.append(f"AUROC fell by {loss:.4f} (bound {AUROC_LOSS})")
+        why_not.append(f"AUROC fell by {loss:.4f} (bound {AUROC_LOSS}){blamed}")
     return Certificate(
         schema=CERTIFICATE_SCHEMA,
         reference=name,
@@ -172,8 +172,8 @@ def certify(
     )
 
 
-def _said(blame: Mapping[str, float]) -> str:
-    """The convolutions that add most, until nine tenths are named."""
+def said_of(blame: Mapping[str, float]) -> str:
+    """In words: the convolutions that add most, until nine tenths are named."""
     total, named, said = sum(blame.values()), 0.0, []
     for name, share in sorted(blame.items(), key=lambda one: -one[1]):
         if named >= 0.9 * total:

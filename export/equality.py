@@ -17,7 +17,7 @@ from onnx import ModelProto
 from calibration.limit import FittedLimit, fit_limit
 from edge.engine.base import Engine
 from edge.errors import DataError
-from export.certificate import Certificate, Mix, allowed_flips, certify
+from export.certificate import Certificate, Mix, allowed_flips, certify, said_of
 from export.quantize.scheme import Form
 from export.run_graph import as_row, build_engine, progress_of, score_all
 from export.search import AIMS, Layer, candidates
@@ -136,13 +136,17 @@ def find_equal(quantizer: "Quantizer", size: int, seen: Witnesses) -> Judged:
     fastest = None
     for tried, forms in enumerate(candidates(layers, seen.distances, allowed), start=1):
         mix = replace(mix, tried=tried, forms=forms)
-        said = [f"{name} {form.value}" for name, form in forms.items() if form is not Form.INT8]
-        logger.info("trying %s", ", ".join(said) or "plain INT8")
+        more = [f"{name} {form.value}" for name, form in forms.items() if form is not Form.INT8]
+        logger.info("trying %s", ", ".join(more) or "plain INT8")
         judged = _judge(quantizer.graph(forms), "int8", size, seen, mix, None if fastest is None else allowed)
         if judged is not None and judged.certificate.equal:
             return judged
         fastest = fastest or judged
-        logger.info("not certified: more than %d of %d verdicts changed", allowed, seen.pictures)
+        if judged is None:
+            said = f"given up, more than {allowed} of {seen.pictures} verdicts changed; to blame: {said_of(mix.blame)}"
+        else:
+            said = "; ".join(judged.certificate.why_not)
+        logger.info("not certified: %s", said)
     if fastest is None:
         raise RuntimeError("expected at least one mix to try")
     return replace(fastest, certificate=msgspec.structs.replace(fastest.certificate, tried=mix.tried))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from edge.binomial import clopper_pearson_upper
-from export.certificate import AGREEMENT_FLOOR, AGREEMENT_HEADROOM, Certificate, agreement_of, auroc, certify
+from export.certificate import AGREEMENT_FLOOR, AGREEMENT_HEADROOM, Certificate, Mix, agreement_of, auroc, certify
 from training.metrics.ranking import auroc as reference_auroc
 
 NO_ENGINES = (np.zeros(2), np.zeros(2))
@@ -70,6 +70,8 @@ def test_a_lost_ranking_costs_the_certificate_even_without_a_flip():
     assert certificate.flips == 0
     assert certificate.auroc < certificate.auroc_reference
     assert any("AUROC fell" in reason for reason in certificate.why_not)
+    named = certify((good, bad / 4), (good, low / 4), (1.0, 1.0), NO_ENGINES, "fp32", Mix(blame={"ae": 0.01, "st": 0.99}))
+    assert named.why_not == ["AUROC fell by 0.4640 (bound 0.002); to blame: st 99%"]
 
 
 def test_engines_are_compared_in_units_of_the_limit():

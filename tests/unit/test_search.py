@@ -1,5 +1,7 @@
 """The mix that is shipped: the cheapest that is foretold to hold, tried in turn, and judged by the certificate alone."""
 
+import logging
+import re
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -165,6 +167,37 @@ def test_where_no_mix_holds_the_fastest_is_shipped_and_says_whom_to_blame(infere
     assert "to blame: worst" in certificate.why_not[0]
     # The first graph is judged to the end, the others only until they have failed.
     assert len(inferences) < 4000 + 2 * len(LAYERS) * equality.NEAR_PICTURES + 2 * 1500
+
+
+def said(caplog):
+    return [record.getMessage() for record in caplog.records if record.getMessage().startswith("not certified")]
+
+
+def test_the_log_says_what_the_certificate_lacks_and_whom_to_blame(inferences, caplog):
+    class Hopeless(FakeQuantizer):
+        def graph(self, forms=None):
+            floats = sum(form is Form.FLOAT for form in (forms or {}).values())
+            return SimpleNamespace(error=1e-6 * error_of(forms) if floats == 2 else 0.3)
+
+    with caplog.at_level(logging.INFO, "export.equality"):
+        certificate = find_equal(Hopeless(), 4, witnesses(inferences)).certificate
+    first, *others = said(caplog)
+    assert first == f"not certified: {'; '.join(certificate.why_not)}"
+    assert "verdicts changed" in first
+    assert len(others) == 2
+    for line in others:
+        assert line.startswith("not certified: given up, more than 2 of 4000 verdicts changed; to blame: worst 95%")
+
+
+def test_a_mix_that_only_loses_ranking_is_not_said_to_change_verdicts(inferences, caplog, monkeypatch):
+    """Damaged pictures that swap places on their side of the limit flip no verdict."""
+    ranked = iter([1.0, 0.99])
+    monkeypatch.setattr("export.certificate.auroc", lambda good, bad: next(ranked, 0.99))
+    with caplog.at_level(logging.INFO, "export.equality"):
+        find_equal(FakeQuantizer(noise=1e-6), 4, witnesses(inferences))
+    line = said(caplog)[0]
+    assert re.search(r"not certified: AUROC fell by 0\.0100 \(bound 0\.002\); to blame: worst 95%", line)
+    assert "verdicts" not in line
 
 
 def test_a_detector_without_a_choice_is_judged_once(inferences):
