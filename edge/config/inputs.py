@@ -57,7 +57,8 @@ class Genicam(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         list[int], Doc(max_length=4, description="[x, y, width, height] in sensor pixels; empty: the camera's own")
     ] = []
     packet_socket: Annotated[
-        bool, Doc(description="read by packet socket: less load, needs CAP_NET_RAW, sees nothing on loopback")
+        bool,
+        Doc(description="read by packet socket: less load, not on loopback; needs CAP_NET_RAW, which the unit does not give"),
     ] = False
     strobe: Annotated[str, Doc(max_length=32, description="output line that follows the exposure, for a flash; empty: none")] = ""
     socket_buffer_mb: Annotated[
