@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.page import replace_block
 from edge.engine.machine import this_machine
 from training.features import teacher_statistics
 from training.networks.detector import Detector
@@ -35,6 +36,8 @@ PICTURES = 24
 """Enough for three batches of the auto-encoder; what they show costs no time."""
 
 PAPER_STEPS = 70_000
+
+BEGIN, END = "<!-- measured: make training-speed -->", "<!-- end of measured training speed -->"
 
 
 def detector_for(config: RunConfig, frames: np.ndarray[Any, np.dtype[np.uint8]]) -> Detector:
@@ -108,7 +111,6 @@ def report(medians: dict[str, float], settings: dict[str, tuple[Any, int]], size
     day = datetime.now(timezone.utc).date()
     return "\n".join(
         [
-            "# Speed of training",
             f"`{command}`, {this_machine()}, torch {torch.__version__} with {torch.get_num_threads()} threads, {day}, {size} px.",
             "",
             *rows,
@@ -126,14 +128,14 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=256, help="side of the picture in pixels (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=7, help="blocks of each setting (default: %(default)s)")
     parser.add_argument("--block", type=int, default=3, help="steps a block (default: %(default)s)")
-    parser.add_argument("--report", type=Path, help="write the table there, too")
+    parser.add_argument("--report", type=Path, help="put the table between the markers of this page, too")
     args = parser.parse_args()
     settings = make_settings(args.size)
     medians = measure(settings, args.rounds, args.block)
     text = report(medians, settings, args.size, f"make training-speed (rounds {args.rounds}, blocks of {args.block})")
     print(text)
     if args.report:
-        args.report.write_text(text)
+        replace_block(args.report, BEGIN, END, text)
     return 0
 
 
