@@ -1,0 +1,19 @@
+"""`onbelt export` offers what it can do."""
+
+import argparse
+
+import pytest
+
+from export.commands import export
+from export.pipeline import PRECISIONS
+
+
+def test_every_precision_that_is_offered_is_one_the_exporter_writes(capsys):
+    parser = argparse.ArgumentParser()
+    export.add_arguments(parser)
+    (precision,) = (action for action in parser._actions if action.dest == "precision")
+    assert tuple(precision.choices or ()) == PRECISIONS
+    with pytest.raises(SystemExit) as caught:
+        parser.parse_args(["run", "data", "--out", "a.onbelt", "--precision", "fp16"])
+    assert caught.value.code == 2
+    assert "int8" in capsys.readouterr().err
