@@ -161,7 +161,7 @@ class Pulse:
     def _look_around(self, now_ns: int) -> None:
         self._station.tick()
         self._feed_watchdog()
-        if self._capture.progress.stuck_ms():
+        if any(stage.stuck_ms() for stage in self._capture.watched):
             self._announcer.camera("offline", "the driver does not come back")
         else:
             self._announcer.camera(self._capture.state, self._capture.state_detail)
@@ -187,7 +187,7 @@ class Pulse:
             self._health.report(now_ns)
 
     def _feed_watchdog(self) -> None:
-        stages = (self._capture.progress, self._inference.progress, self._publisher.progress)
+        stages = (*self._capture.watched, self._inference.progress, self._publisher.progress)
         stuck = [(stage, busy_ms) for stage in stages if (busy_ms := stage.stuck_ms())]
         for stage, busy_ms in stuck:
             self._station.raise_(

@@ -5,7 +5,8 @@
     motion   the camera runs by itself; a part is there when the middle of the picture differs from the empty belt, and one part
              is one stretch of such frames. The frame taken is the one in which it covers the middle most.
 
-This object is source of triggers and camera at once: the trigger's own frame waits for the `grab` that asks for it.
+This object is source of triggers and camera at once: the trigger's own frame waits for the `grab` that asks for it. While no part
+comes nobody else asks the camera, so a camera that fails, or does not come back, is told to who watches it (`watched_by`).
 """
 
 import threading
@@ -18,11 +19,16 @@ from numpy.typing import NDArray
 
 from edge.camera.base import Camera, Frame, Trigger
 from edge.errors import CameraError
-from edge.trigger.base import Deliver
+from edge.trigger.base import CameraWatch, Deliver
 from edge.wire.trigger import TRIGGER_SCHEMA, LineTrigger
 
 KEPT = 4  # frames whose `grab` has not come yet
 _POLL_S = 0.25
+_STUCK_MS = 1000.0  # a driver that comes back so much later than it was told does not come back
+_OPEN_MS = 15_000.0  # a network camera may take ten seconds to say what it sends, and a thread two to end
+_REOPEN_EVERY_S = 1.0
+_SILENT_S = 2.0  # a camera that runs by itself: longer than any waits for its first frame
+_WELL_AFTER = 3  # polls in a row that found nothing wrong: a flickering camera is not well
 _BACKGROUND = 0.02  # share of an empty frame that goes into what the belt looks like: dirt comes slowly
 _SIDE = 24
 
@@ -92,6 +98,10 @@ class FrameTrigger:
         self._failure = ""
         self._started = threading.Event()
         self._count = 0
+        self._watch: CameraWatch | None = None
+        self._well = _WELL_AFTER  # polls in a row that found nothing wrong
+        self._seen_ns = 0
+        self._opened_ns = 0
 
     @property
     def name(self) -> str:
@@ -117,6 +127,7 @@ class FrameTrigger:
             self._failure = ""
             self._parts.clear()
         self._camera.start()
+        self._seen_ns = time.monotonic_ns()
         self._started.set()
 
     def grab(self, trigger: Trigger, timeout_s: float) -> Frame:
@@ -147,6 +158,10 @@ class FrameTrigger:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def watched_by(self, watch: CameraWatch) -> None:
+        """Tell this one how the camera fares."""
+        self._watch = watch
+
     # --- the trigger ------------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
@@ -158,18 +173,43 @@ class FrameTrigger:
         while not stop.is_set():
             if not self._started.wait(_POLL_S):
                 continue
-            try:
-                frame = self._camera.grab(Trigger(0, after_ns, following=True), _POLL_S)
-            except CameraError as exc:
-                # Between parts a triggered camera is silent, and that is no fault; a broken one is opened anew.
-                if "no frame within" not in str(exc):
-                    self._failure = str(exc)
-                    self._reopen(stop)
+            frame = self._next(after_ns, stop)
+            if frame is None:
                 continue
             after_ns = frame.sof_ns + 1
             part = frame if self._detector is None else self._detector.look(frame)
             if part is not None:
                 deliver(self._part(part))
+
+    def _next(self, after_ns: int, stop: threading.Event) -> Frame | None:
+        """The next frame, None when there is none within a poll; a camera that has failed is opened anew."""
+        frame: Frame | None = None
+        why = ""
+        self._begin(_POLL_S * 1000 + _STUCK_MS)
+        try:
+            frame = self._camera.grab(Trigger(0, after_ns, following=True), _POLL_S)
+            self._seen_ns = time.monotonic_ns()
+        except CameraError as exc:
+            why = self._failure_of(str(exc))
+        finally:
+            self._end()
+        if not why:
+            self._is_well()
+        elif self._interrupted or not self._started.is_set():
+            stop.wait(_POLL_S)  # on purpose
+        else:
+            self._has_failed(why)
+            self._reopen(stop)
+        return frame
+
+    def _failure_of(self, why: str) -> str:
+        """What is wrong, or an empty string: between parts a triggered camera is silent, and that is no fault."""
+        if "no frame within" not in why:
+            return why
+        silent_s = (time.monotonic_ns() - self._seen_ns) / 1e9
+        if self._detector is None or silent_s < _SILENT_S:
+            return ""
+        return f"{self.name}: no frame for {silent_s:.0f} s, and it runs by itself; check cable, power and network"
 
     def _part(self, frame: Frame) -> LineTrigger:
         # The camera's own numbers where they go up: a gap is a part whose picture was lost.
@@ -182,11 +222,46 @@ class FrameTrigger:
         return LineTrigger(TRIGGER_SCHEMA, self._count, frame.sof_ns // 1000)
 
     def _reopen(self, stop: threading.Event) -> None:
-        stop.wait(1.0)
-        if self._interrupted or stop.is_set():
+        """Close and open, again and again until that succeeds: no frame of a camera that is not open says that it is well."""
+        while True:
+            stop.wait(max(0.0, _REOPEN_EVERY_S - (time.monotonic_ns() - self._opened_ns) / 1e9))
+            if self._interrupted or stop.is_set():
+                return
+            self._opened_ns = time.monotonic_ns()
+            self._begin(_OPEN_MS)
+            try:
+                self._camera.close()
+                self._camera.start()
+                break
+            except CameraError as exc:
+                self._has_failed(str(exc))
+            finally:
+                self._end()
+        self._failure = ""
+        self._seen_ns = time.monotonic_ns()
+        if self._watch is not None:
+            self._watch.reopened()
+
+    # --- who watches ------------------------------------------------------------------------------------------------------
+
+    def _begin(self, limit_ms: float) -> None:
+        if self._watch is not None:
+            self._watch.begin(limit_ms)
+
+    def _end(self) -> None:
+        if self._watch is not None:
+            self._watch.end()
+
+    def _has_failed(self, why: str) -> None:
+        self._failure, self._well = why, 0
+        if self._watch is not None:
+            self._watch.failed(why)
+
+    def _is_well(self) -> None:
+        if self._well >= _WELL_AFTER:
             return
-        try:
-            self._camera.close()
-            self._camera.start()
-        except CameraError as exc:
-            self._failure = str(exc)
+        self._well += 1
+        if self._well == _WELL_AFTER:
+            self._failure = ""
+            if self._watch is not None:
+                self._watch.recovered()

@@ -24,6 +24,7 @@ from edge.daemon.watch import Watch
 from edge.errors import CameraError, EngineError
 from edge.judge import Judge
 from edge.queues import Backlog, Newest
+from edge.trigger.frames import FrameTrigger
 from tests.support.bundles import bad_frame, good_frame, make_tiny_bundle, png
 from tests.support.station import HandClock, NumpyEngine, ScriptedCamera, frame, ticket
 
@@ -454,3 +455,66 @@ def test_a_camera_that_misses_part_after_part_is_a_fault_and_not_opened_again(bu
     assert (condition.code, condition.severity) == ("camera", "fault")
     assert "camera.late_ms" in condition.remedy
     assert (cell.capture.state, cell.camera.opened) == ("degraded", 0)
+
+
+# --- a camera that is the trigger -----------------------------------------------------------------------------------------
+
+
+def self_triggered(clock, station, ledger):
+    camera = FrameTrigger(ScriptedCamera([]))
+    capture = Capture(
+        camera,
+        Newest[Ticket](2),
+        Newest[Shot](1),
+        Answers(ledger, Backlog[Outcome](64), clock),
+        FrameCheck(20.0),
+        station,
+        clock,
+        400.0,
+    )
+    capture.open()
+    return camera, capture
+
+
+def test_a_dead_camera_that_is_the_trigger_is_a_fault_though_no_part_comes():
+    clock = HandClock()
+    station, ledger = Station(clock), Ledger()
+    camera, capture = self_triggered(clock, station, ledger)
+    assert capture.state == "online"
+    capture.failed("cable pulled")
+    (condition,) = station.snapshot().conditions
+    assert (condition.code, condition.severity, condition.text) == ("camera", "fault", "camera: cable pulled")
+    assert (capture.state, capture.state_detail) == ("offline", "cable pulled")
+    # A part whose frame came before the end neither mends it nor makes it less.
+    camera._parts[1001] = frame(1, clock.now_ns)
+    assert isinstance(capture.step(ledger.open(lambda seq: ticket(seq, clock.now_ns))), Shot)
+    assert isinstance(capture.step(ledger.open(lambda seq: ticket(seq, clock.now_ns))), Outcome)
+    assert [one.severity for one in station.snapshot().conditions] == ["fault"]
+    assert capture.state == "offline"
+    assert capture.openings == 0
+    capture.reopened()
+    capture.recovered()
+    assert (capture.state, capture.openings) == ("online", 1)
+    assert station.snapshot().conditions == ()
+
+
+def test_only_the_triggers_thread_opens_a_camera_that_is_the_trigger():
+    clock = HandClock()
+    station, ledger = Station(clock), Ledger()
+    camera, capture = self_triggered(clock, station, ledger)
+    for _ in range(5):  # frames that gave way to newer ones
+        assert isinstance(capture.step(ledger.open(lambda seq: ticket(seq, clock.now_ns))), Outcome)
+    assert (camera._camera.opened, camera._camera.closed) == (1, 0)
+    assert [one.severity for one in station.snapshot().conditions] == ["fault"]
+
+
+def test_a_driver_that_hangs_in_the_triggers_thread_is_seen():
+    clock = HandClock()
+    _, capture = self_triggered(clock, Station(clock), Ledger())
+    capture.begin(1250.0)
+    clock.forward(1200)
+    assert [one.stuck_ms() for one in capture.watched] == [0, 0]
+    clock.forward(100)
+    assert [one.stuck_ms() for one in capture.watched] == [0, 1300]
+    capture.end()
+    assert [one.stuck_ms() for one in capture.watched] == [0, 0]

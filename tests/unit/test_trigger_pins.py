@@ -15,6 +15,7 @@ import pytest
 from edge.camera.base import Frame, Trigger
 from edge.camera.stream import LATE_NS, FrameStream
 from edge.errors import CameraError, ConfigError
+from edge.trigger import frames as frames_module
 from edge.trigger.frames import FrameTrigger, PartDetector
 from edge.trigger.gpio import GpioSettings, GpioTrigger
 from edge.trigger.pitch import PitchTrigger
@@ -280,6 +281,90 @@ def test_a_part_with_a_damaged_frame_is_one_part_and_a_whole_frame_of_it_is_take
     trigger, found = run([frame(1, 40), frame(2, 60), damaged(3), frame(4, 80), frame(5, 40)], PartDetector(12.0))
     assert [one.count for one in found] == [1]
     assert trigger.grab(Trigger(1, 0), 0.0).frame_id == 4
+
+
+class Told:
+    """Remembers what it was told of a camera."""
+
+    def __init__(self):
+        self.said: list[str] = []
+        self.busy = 0
+
+    def begin(self, limit_ms=0.0):
+        assert limit_ms > 0
+        self.busy += 1
+
+    def end(self):
+        self.busy -= 1
+
+    def failed(self, why):
+        self.said.append(why)
+
+    def reopened(self):
+        self.said.append("reopened")
+
+    def recovered(self):
+        self.said.append("recovered")
+
+
+class Failing(Reel):
+    """Fails at some grabs and some openings; what is None is silence."""
+
+    def __init__(self, script, stop, unopenable=0):
+        super().__init__(script, stop)
+        self.unopenable = unopenable
+
+    def start(self):
+        super().start()
+        if self.starts > 1 and self.starts <= 1 + self.unopenable:
+            raise CameraError("reel: no device")
+
+    def grab(self, trigger, timeout_s):
+        entry = super().grab(trigger, timeout_s)
+        if entry is None:
+            raise CameraError("reel: no frame within 250 ms")
+        if isinstance(entry, CameraError):
+            raise entry
+        return entry
+
+
+def watched(script, monkeypatch, detector=None, unopenable=0):
+    monkeypatch.setattr(frames_module, "_REOPEN_EVERY_S", 0.01)
+    stop, told = threading.Event(), Told()
+    trigger = FrameTrigger(Failing(script, stop, unopenable), detector)
+    trigger.watched_by(told)
+    trigger.start()
+    found: list[Any] = []
+    trigger.run(stop, found.append)
+    assert told.busy == 0
+    return trigger, found, told.said
+
+
+def test_a_camera_that_fails_is_told_and_told_again_when_it_is_well(monkeypatch):
+    trigger, found, said = watched([frame(1), CameraError("cable pulled"), None, frame(2), frame(3)], monkeypatch, unopenable=2)
+    assert said == ["cable pulled", "reel: no device", "reel: no device", "reopened", "recovered"]
+    assert [one.count for one in found] == [1, 2, 3]
+    with pytest.raises(CameraError, match="part 9 has given way"):  # and no word of a failure that is over
+        trigger.grab(Trigger(9, 0), 0.0)
+
+
+def test_a_triggered_camera_may_be_silent_between_parts(monkeypatch):
+    monkeypatch.setattr(frames_module, "_SILENT_S", 0.0)
+    _, _, said = watched([None, None, frame(1), None], monkeypatch)
+    assert said == []
+
+
+def test_a_camera_that_runs_by_itself_and_is_silent_has_failed(monkeypatch):
+    monkeypatch.setattr(frames_module, "_SILENT_S", 0.0)
+    _, _, said = watched([frame(1), None], monkeypatch, PartDetector(12.0))
+    assert said[0] == "reel: no frame for 0 s, and it runs by itself; check cable, power and network"
+    assert said[1] == "reopened"
+
+
+def test_a_flickering_camera_is_not_well(monkeypatch):
+    script = [frame(1), CameraError("1"), frame(2), frame(3), CameraError("2"), frame(4), frame(5), CameraError("3")]
+    _, _, said = watched([*script, *(frame(n) for n in range(6, 9))], monkeypatch)
+    assert said == ["1", "reopened", "2", "reopened", "3", "reopened", "recovered"]
 
 
 def test_dirt_that_comes_slowly_becomes_the_belt():

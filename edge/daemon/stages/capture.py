@@ -1,4 +1,8 @@
-"""Trigger to frame: asks the camera for each part's frame, questions it, and hands it on; the newest frame wins."""
+"""Trigger to frame: asks the camera for each part's frame, questions it, and hands it on; the newest frame wins.
+
+A camera that is the trigger itself (`edge.trigger.frames`) is asked in the trigger's thread, and opened anew there: it tells this
+stage how it fares, so that a dead one is an alarm though no part comes to show it.
+"""
 
 import logging
 import threading
@@ -14,6 +18,7 @@ from edge.daemon.stages.progress import Progress
 from edge.daemon.state.phase import Severity, Station
 from edge.errors import CameraError
 from edge.queues import Newest
+from edge.trigger.frames import FrameTrigger
 from edge.wire.station import CameraName
 
 logger = logging.getLogger(__name__)
@@ -47,6 +52,7 @@ class Capture:
         valid_ms: a part's time; a camera silent for a second more than that is stuck.
 
     Attributes:
+        watched: what the watchdog is fed by: this stage, and the driver where the trigger's thread asks it.
         openings: how often the camera was opened again: it may be another one, or stand elsewhere.
     """
 
@@ -75,6 +81,14 @@ class Capture:
         self._clock = clock
         self._bad_in_row = 0
         self._reopen_at_ns = 0
+        self._dead = False
+        self._lock = threading.Lock()  # the camera's state, where two threads find out about it
+        self._driver = Progress("camera driver", valid_ms + 1000.0, clock)
+        self._is_trigger = isinstance(camera, FrameTrigger)
+        self.watched: tuple[Progress, ...] = (self.progress,)
+        if isinstance(camera, FrameTrigger):
+            self.watched = (self.progress, self._driver)
+            camera.watched_by(self)
 
     def open(self) -> None:
         """Open the camera. Raises CameraError."""
@@ -127,22 +141,60 @@ class Capture:
             self._good()
         return Shot(ticket, frame)
 
+    # --- a camera that is the trigger, in the trigger's thread --------------------------------------------------------------
+
+    def begin(self, limit_ms: float = 0.0) -> None:
+        """Its driver is asked for something."""
+        self._driver.begin(limit_ms)
+
+    def end(self) -> None:
+        """The driver has come back."""
+        self._driver.end()
+
+    def failed(self, why: str) -> None:
+        """It gives no frames: no part can be seen, so nothing may count until it is well again."""
+        with self._lock:
+            self._dead = True
+            self.state, self.state_detail = "offline", why[:240]
+            self._station.raise_("camera", "fault", f"camera: {why}", _REMEDIES["camera"])
+
+    def reopened(self) -> None:
+        """It was opened again."""
+        self.openings += 1
+
+    def recovered(self) -> None:
+        """It is well again."""
+        with self._lock:
+            self._dead = False
+            self._well()
+
+    # --- what becomes of its state ------------------------------------------------------------------------------------------
+
     def _bad(self, reason: str, text: str) -> None:
-        self._bad_in_row += 1
-        self.state, self.state_detail = _STATES.get(reason, "degraded"), text[:240]
         logger.debug("camera: %s", text)
-        severity: Severity = "fault" if self._bad_in_row >= FAULT_AFTER else "warning"
-        self._station.raise_("camera", severity, f"camera: {text}", _REMEDIES[reason])
+        with self._lock:
+            self._bad_in_row += 1
+            if self._dead:
+                return  # that is said already, and worse
+            self.state, self.state_detail = _STATES.get(reason, "degraded"), text[:240]
+            severity: Severity = "fault" if self._bad_in_row >= FAULT_AFTER else "warning"
+            self._station.raise_("camera", severity, f"camera: {text}", _REMEDIES[reason])
 
     def _good(self) -> None:
         # As many good ones as bad ones, up to the number that makes a fault: a flickering camera does not re-arm by luck.
-        self._bad_in_row = min(self._bad_in_row, FAULT_AFTER) - 1
-        if self._bad_in_row <= 0:
-            self._bad_in_row = 0
-            self.state, self.state_detail = "online", self._camera.name
-            self._station.clear("camera")
+        with self._lock:
+            self._bad_in_row = max(0, min(self._bad_in_row, FAULT_AFTER) - 1)
+            if not self._bad_in_row and not self._dead:
+                self._well()
+
+    def _well(self) -> None:
+        self._bad_in_row = 0
+        self.state, self.state_detail = "online", self._camera.name
+        self._station.clear("camera")
 
     def _reopen(self) -> None:
+        if self._is_trigger:
+            return  # the trigger's thread opens it, and may be asking it for a frame now
         now_ns = self._clock.monotonic_ns()
         if self._bad_in_row < FAULT_AFTER or now_ns < self._reopen_at_ns:
             return
