@@ -40,7 +40,7 @@ from training.run import (
     source_commit,
 )
 from training.split import shaping_count
-from training.teacher.pictures import PicturePool, find_pictures, read_photograph
+from training.teacher.pictures import PicturePool, find_pictures, hash_pictures, read_photograph
 from training.teacher.store import TeacherInfo, hash_file, load_teacher
 from training.trainers import FastTrainer, Interruption, PaperTrainer, Trainer
 
@@ -59,6 +59,9 @@ GREY_CHANCE = 0.3
 
 STATISTICS_PICTURES = 128
 """Most pictures the fast recipe takes the teacher's statistics from: 128 x 576 patches fix a deviation to 0.4 % at worst."""
+
+NATURAL = "--natural"
+"""What a checkpoint and its refusal call the photographs; checkpoints of before name none."""
 
 GENERATED_PICTURES = 128
 GENERATED_SHARE = 0.4
@@ -92,8 +95,23 @@ class TrainRequest:
     progress_every_s: float = 5.0
 
 
-def _natural_pictures(request: TrainRequest) -> tuple[Callable[[np.random.Generator], NDArray[np.uint8]], str]:
-    """Where the pictures of other things (for painted damage and the penalty) come from, and that in words."""
+@dataclass(frozen=True, slots=True)
+class _Natural:
+    """Pictures of other things, for painted damage and the penalty.
+
+    Attributes:
+        draw: Draws one, at the run's size.
+        said: Where they come from, in words, for the record.
+        identity: What names the photographs among them: how many, and the hash of their pixels as they are used.
+    """
+
+    draw: Callable[[np.random.Generator], NDArray[np.uint8]]
+    said: str
+    identity: str
+
+
+def _natural_pictures(request: TrainRequest) -> _Natural:
+    """Reads the photographs the request names, if it names some, and generates the pictures beside them."""
     size = request.config.size
     rng = np.random.default_rng([request.config.seed, 0x55])
     photographs = []
@@ -103,7 +121,8 @@ def _natural_pictures(request: TrainRequest) -> tuple[Callable[[np.random.Genera
     said = f"{len(photographs)} photographs and {GENERATED_PICTURES} generated pictures" if photographs else (
         f"{GENERATED_PICTURES} generated pictures, no photographs"
     )  # fmt: skip
-    return lambda draw_rng: pool.draw(draw_rng, size, grey_chance=GREY_CHANCE), said
+    identity = f"{len(photographs)} photographs, sha256 {hash_pictures(photographs)}" if photographs else "no photographs"
+    return _Natural(lambda draw_rng: pool.draw(draw_rng, size, grey_chance=GREY_CHANCE), said, identity)
 
 
 def make_detector(config: RunConfig, teacher_path: Path, frames: NDArray[np.uint8], device: torch.device) -> Detector:
@@ -164,12 +183,13 @@ def _save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     temporary.replace(path)
 
 
-def _identity(request: TrainRequest, teacher_sha256: str) -> dict[str, str]:
+def _identity(request: TrainRequest, teacher_sha256: str, natural: _Natural) -> dict[str, str]:
     """What a checkpoint must agree on with the request that resumes it."""
     return {
         "config": msgspec.json.encode(request.config).decode(),
         "data_sha256": request.dataset.data_sha256,
         "teacher_sha256": teacher_sha256,
+        NATURAL: natural.identity,
     }
 
 
@@ -177,11 +197,12 @@ def _restore(request: TrainRequest, trainer: Trainer, identity: dict[str, str]) 
     """Takes up the checkpoint; returns the seconds spent and the figures seen until then."""
     path = request.out / CHECKPOINT_NAME
     state = torch.load(path, map_location=request.device, weights_only=True)
+    if NATURAL not in state["identity"]:
+        logger.warning("%s does not say which photographs it was made with; taken for those of %s now", path, NATURAL)
     for key, ours in identity.items():
-        if state["identity"][key] != ours:
-            raise RunError(
-                f"{path}: made with another {key}: expected {ours}, got {state['identity'][key]}; resume with the same"
-            )
+        theirs = state["identity"].get(key, ours) if key == NATURAL else state["identity"][key]
+        if theirs != ours:
+            raise RunError(f"{path}: made with another {key}: expected {ours}, got {theirs}; resume with the same")
     trainer.restore(state["trainer"])
     return state["wall_s"], state["figures"]
 
@@ -260,12 +281,12 @@ def train(request: TrainRequest) -> Run:
         raise RunError(f"nothing to resume: expected {out / CHECKPOINT_NAME}; start without --resume")
     out.mkdir(parents=True, exist_ok=True)
     origin, origin_sha256 = _origin(request)
-    identity = _identity(request, origin_sha256)
     frames, held_out = load_frames(dataset.train, config.size), load_frames(dataset.validation, config.size)
-    natural, natural_said = _natural_pictures(request)
-    logger.info("%d parts to train on, %d held out, natural pictures: %s", len(frames), len(held_out), natural_said)
+    natural = _natural_pictures(request)
+    identity = _identity(request, origin_sha256, natural)
+    logger.info("%d parts to train on, %d held out, natural pictures: %s", len(frames), len(held_out), natural.said)
     prepared = time.monotonic()
-    detector, trainer = _prepare(request, frames, natural)
+    detector, trainer = _prepare(request, frames, natural.draw)
     before_s, seen = _restore(request, trainer, identity) if request.resume else (0.0, {})
     before_s += time.monotonic() - prepared
     wall_s, figures = _drive(request, trainer, identity, before_s, seen)
@@ -279,7 +300,7 @@ def train(request: TrainRequest) -> Run:
     record = RunRecord(
         config=config, product=dataset.name, data_sha256=identity["data_sha256"], split=dataset.split,
         pictures={"train": len(frames), "validation": len(held_out)},
-        teacher=origin, teacher_sha256=identity["teacher_sha256"], natural=natural_said,
+        teacher=origin, teacher_sha256=identity["teacher_sha256"], natural=natural.said,
         steps=trainer.step_number, wall_s=round(wall_s + time.monotonic() - fitting, 1), figures=figures,
         warnings=_warnings(request, detector, figures), packages=package_versions(), commit=source_commit(),
         created_utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),

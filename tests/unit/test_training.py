@@ -157,6 +157,34 @@ def test_resume_refuses_another_run(request_for, monkeypatch):
         train(request_for(tiny(), "elsewhere", resume=True))
 
 
+def test_resume_refuses_other_photographs(request_for, monkeypatch, tmp_path, caplog):
+    for name, value in (("some", 40), ("others", 41)):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (160, 140), (value, 0, 0)).save(tmp_path / name / "1.png")
+    given = {"natural": tmp_path / "some"}
+    whole = train(request_for(tiny(), "whole", **given))
+    update = Progress.update
+
+    def interrupt(self, step, *rest):
+        if step == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Progress, "update", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(request_for(tiny(), **given))
+    monkeypatch.setattr(Progress, "update", update)
+    with pytest.raises(RunError, match=r"another --natural: expected 1 photographs, sha256 \w+, got 1 photographs, sha256 \w+;"):
+        train(request_for(tiny(), natural=tmp_path / "others", resume=True))
+    with pytest.raises(RunError, match=r"another --natural: expected no photographs, got 1 photographs, sha256"):
+        train(request_for(tiny(), resume=True))
+    checkpoint = tmp_path / "run" / CHECKPOINT_NAME
+    state = torch.load(checkpoint, weights_only=True)
+    del state["identity"]["--natural"]  # as checkpoints were before
+    torch.save(state, checkpoint)
+    assert equal(weights(train(request_for(tiny(), resume=True, **given))), weights(whole))
+    assert "does not say which photographs" in caplog.text
+
+
 def test_dfsc_without_weight_trains_to_the_bits_of_efficientad(request_for):
     plain = train(request_for(tiny(), "plain"))
     off = DfscKnobs(weight=0.0, start=0.0)
