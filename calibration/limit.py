@@ -95,6 +95,8 @@ def parts_needed(false_reject: float, confidence: float) -> int:
 
     Raises:
         ValueError: a rate or a confidence outside (0, 1).
+
+    Source: the equation at `guaranteed_rank` for r = n, all terms of the sum but that of j = n (Wilks 1941).
     """
     _check_rates(false_reject, confidence)
     n = math.ceil(math.log(1.0 - confidence) / math.log1p(-false_reject))
@@ -118,6 +120,12 @@ def guaranteed_rank(n: int, false_reject: float, confidence: float) -> int | Non
         n: number of calibration parts.
         false_reject: share of good parts that may be rejected, in (0, 1).
         confidence: probability that the promise holds, in (0, 1).
+
+    Source: Wilks, Ann. Math. Stat. 12 (1941), one-sided: for a continuous law with quantile q_p, of the r-th smallest of n
+
+        P[X_(r) >= q_(1-e)] = P[at most r - 1 of n lie below q_(1-e)] = sum_{j=0}^{r-1} C(n, j) (1-e)^j e^(n-j)
+
+    which grows with r. Of a law with atoms it is a lower bound of P[share above X_(r) <= e].
     """
     _check_rates(false_reject, confidence)
     if n < parts_needed(false_reject, confidence):

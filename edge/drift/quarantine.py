@@ -97,8 +97,12 @@ def escapes(passed: int, known: int, rejected: int) -> tuple[float, int]:
 
     Returns:
         (expected number, bound that holds with 95 % confidence); without known parts both are `passed`.
+
+    Source: the expected share is Laplace's rule of succession, (s + 1) / (n + 2), the mean of a rate that was uniform before s
+    of n were seen ("Mémoire sur la probabilité des causes par les évènements", 1774). The bound is a quantile of
+    Binomial(passed, r) at the upper Clopper-Pearson bound r of that rate, each at 97.5 % (Bonferroni).
     """
     if not known:
         return float(passed), passed
-    expected = passed * (rejected + 1) / (known + 2)  # Laplace: no bad part in few does not mean none ever
+    expected = passed * (rejected + 1) / (known + 2)  # no bad part in few does not mean none ever
     return expected, quantile(_EACH, passed, clopper_pearson_upper(rejected, known, _EACH))
