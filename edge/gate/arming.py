@@ -82,16 +82,17 @@ class Station:
         elif state.check.token != self._token:
             self._learn(state.check, (state.check.until_us - state.check.at_us) // 1000 * NS_PER_MS, now_ns)
 
-    def on_beat(self, beat: Beat, now_ns: int) -> None:
-        """Take a beat of the current boot; an older or repeated one is no sign of life.
+    def on_beat(self, beat: Beat, now_ns: int) -> bool:
+        """Take a beat of the current boot, and say that it was one; an older or repeated one is no sign of life.
 
         Beats and births come over two connections, so a beat without a living check may overtake the birth that brings one.
         It therefore closes the gate until the next beat, but forgets no token.
         """
         if beat.boot != self.boot or (self._beat is not None and beat.n <= self._beat.n):
-            return
+            return False
         self._beat, self._beat_ns = beat, now_ns
         self._check_dies_ns = now_ns + round(beat.check_left_ms * NS_PER_MS)
+        return True
 
     def on_status(self, status: Status) -> None:
         """Remember it as an explanation: a last will may come 14 s late, so reject timing never rests on it."""

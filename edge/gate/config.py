@@ -60,6 +60,7 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     commissioning_parts: AtLeastOne = 100
     clock_uncertainty_ms: NotNegative = 0.1  # box and gate on one machine share a clock; raise it where they do not
     clock_step_ms: Positive = 50.0
+    stamp_apart_ms: NotNegative = 20.0  # a busy box wakes up that late; parts at 30/s are 33 ms apart
     max_slots: AtLeastOne = 256
     require_mac: bool = False
     mac_key: str = ""  # file; without it the credential verdict.key counts

@@ -160,6 +160,7 @@ class GateProcess:
         return {
             "gate": self._config.station.gate,
             "counts": dict(sorted(self._gate.counts.items())),
+            "shares_clock": self._gate.shares_clock,
             "reconnects": self._link.reconnects,
             "dropped": self._link.dropped,
             "triggers_refused": self._wiring.refused,
@@ -228,7 +229,8 @@ class GateProcess:
         elif isinstance(action, Quarantine):
             self._quarantine(action)
         elif isinstance(action, Armed):
-            logger.info("armed for %s, p99.9 trigger to gate %.1f ms", action.model, action.p999_ms)
+            compared = "" if self._gate.shares_clock else "; triggers are not compared: the station reads another clock"
+            logger.info("armed for %s, p99.9 trigger to gate %.1f ms%s", action.model, action.p999_ms, compared)
             self._notifier.status(f"armed for {action.model}"[:WHY_LENGTH])
         elif isinstance(action, Disarmed):
             logger.warning("disarmed, every part is rejected: %s", "; ".join(action.reasons))

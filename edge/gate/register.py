@@ -19,7 +19,7 @@ class Slot:
             register goes by time.
         trigger_ns: light barrier. deadline_ns: D, when it is decided. actuate_until_ns: last moment the output can act.
             All CLOCK_MONOTONIC.
-        permit: id of the valid PASS in hand, or empty. token: self-check token it was given under.
+        permit: id of the valid PASS in hand, or empty. token: self-check token it was given under. stamp_us: its trigger.
         veto: id of the valid verdict other than pass, or empty. Sticky: it beats every permit.
         doubt: self-check token of an `uncertain` that no firmer verdict has beaten, or empty.
         arrived_ns: when that permit or veto came.
@@ -39,6 +39,7 @@ class Slot:
     deadline_count: int | None = None
     permit: str = ""
     token: str = ""
+    stamp_us: int = 0
     veto: str = ""
     doubt: str = ""
     arrived_ns: int = 0

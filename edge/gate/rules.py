@@ -24,6 +24,7 @@ from collections import Counter
 from edge.gate.acks import COUNTED, Decision, make_ack, output_for
 from edge.gate.actions import Action, Armed, Quarantine, SendAck, Why
 from edge.gate.arming import ClockWatch, Commissioning, Station
+from edge.gate.counts import InStep
 from edge.gate.encoder import Encoder
 from edge.gate.pitch import Pitch
 from edge.gate.register import Register, Slot
@@ -52,6 +53,7 @@ class Gate:
         self._commissioning = Commissioning(settings.commissioning_parts, settings.deadline_ms, settings.clock_uncertainty_ms)
         self._clock = ClockWatch(settings.clock_step_ms)
         self._encoder = Encoder(settings.encoder) if settings.encoder is not None else None
+        self._in_step = InStep(settings.stamp_apart_ms)
         self._utc_us = 0
         self._last_count = -1
         self._count_back = ""
@@ -72,6 +74,11 @@ class Gate:
     def p999_ms(self) -> float:
         """Trigger to gate as measured by the commissioning, ms."""
         return self._commissioning.p999_ms
+
+    @property
+    def shares_clock(self) -> bool:
+        """The station reads this machine's clock: the trigger a verdict names is compared with the part's."""
+        return self._in_step.shared
 
     def next_wake_ns(self) -> int | None:
         """When `tick` must be called at the latest: the next decision, or the moment silence disarms."""
@@ -139,20 +146,24 @@ class Gate:
         slot = self._register.find(verdict.part.trig)
         if slot is None or not slot.is_of(verdict.part):
             self.counts[why or "unknown-part"] += 1
+            if why is None:
+                self._in_step.stranger(verdict.part.trig)
             return []
         if why is not None:
             self.counts[why] += 1
             if slot.refused is None and not slot.decided:
                 slot.refused, slot.refused_id = why, verdict.id
             return []
+        apart = self._in_step.apart(verdict.clk.mono_us, slot.trigger_ns)
+        actions = self._out_of_step(slot, apart) if apart else []
         if slot.decided:
-            return self._after_the_fact(slot, verdict)
+            return actions + self._after_the_fact(slot, verdict)
         if not self._in_time(slot, verdict, now_ns):
             self.counts["late"] += 1
             slot.refused, slot.refused_id = "late", verdict.id
-            return []
-        self._take(slot, verdict, now_ns)
-        return []
+        elif not apart or verdict.verdict != "pass":
+            self._take(slot, verdict, now_ns, own=not apart)
+        return actions
 
     def malformed(self) -> None:
         """A message on the verdict topic that the codec refused: no part gains anything by it."""
@@ -160,8 +171,8 @@ class Gate:
 
     def beat(self, beat: Beat, now_ns: int) -> list[Action]:
         """Rule 6: a sign of life."""
-        if beat.station == self._settings.station:
-            self._station.on_beat(beat, now_ns)
+        if beat.station == self._settings.station and self._station.on_beat(beat, now_ns):
+            self._in_step.beat(beat.mono_us, now_ns)
         return self._look_around(now_ns)
 
     def birth(self, birth: Birth, now_ns: int) -> list[Action]:
@@ -175,6 +186,7 @@ class Gate:
                 slot.withdraw(why)
         if boot != birth.boot:
             self._count_back = ""
+            self._in_step.new_boot()
         self._commissioning.begin((birth.model, birth.limit, birth.recipe), birth.valid_ms)
         return self._look_around(now_ns)
 
@@ -210,7 +222,8 @@ class Gate:
         """Before D, and before the validity the verdict states for itself, both from the gate's own trigger."""
         return now_ns < min(slot.deadline_ns, slot.trigger_ns + round(verdict.t.valid_ms * NS_PER_MS))
 
-    def _take(self, slot: Slot, verdict: Verdict, now_ns: int) -> None:
+    def _take(self, slot: Slot, verdict: Verdict, now_ns: int, *, own: bool = True) -> None:
+        """`own`: its trigger is this part's; what is not may only warn."""
         if verdict.id in {slot.permit, slot.veto}:
             self.counts["duplicate"] += 1
             return
@@ -218,16 +231,18 @@ class Gate:
         if first and verdict.verdict != "invalid":
             self._commissioning.measured((now_ns - slot.trigger_ns) / NS_PER_MS, verdict.clk.unc_us)
         if verdict.verdict != "pass":
-            proven = verdict.verdict == "uncertain" and self._station.token_lives(verdict.ctx.check, now_ns)
+            proven = own and verdict.verdict == "uncertain" and self._station.token_lives(verdict.ctx.check, now_ns)
             slot.forbid(verdict.id, verdict.ctx.check if proven else "")
         elif not slot.permit:
-            slot.permit, slot.token = verdict.id, verdict.ctx.check
+            slot.permit, slot.token, slot.stamp_us = verdict.id, verdict.ctx.check, verdict.clk.mono_us
         if first:
             slot.arrived_ns = now_ns
 
     def _may_open(self, slot: Slot, now_ns: int) -> bool:
-        """Rule 4, asked at D: a permit, no veto, the self-check behind it still alive, and time left to act."""
-        return bool(slot.permit) and not slot.veto and self._permit_lives(slot, now_ns) and self._can_act(slot, now_ns)
+        """Rule 4, asked at D: a permit of this part's, no veto, the self-check behind it still alive, and time left to act."""
+        if not slot.permit or slot.veto or self._in_step.apart(slot.stamp_us, slot.trigger_ns):
+            return False
+        return self._permit_lives(slot, now_ns) and self._can_act(slot, now_ns)
 
     def _may_reinspect(self, slot: Slot, now_ns: int) -> bool:
         """An `uncertain`, no reject, and what a permit would need; else the part is rejected like any other."""
@@ -265,6 +280,10 @@ class Gate:
         if not answered:
             self._commissioning.measured(math.inf, None)
         standing = self._standing.decided(slot, now_ns, answered=answered, held=held)
+        if wrong := self._in_step.decided(slot.count, answered=answered):
+            standing += self._standing.out_of_step(wrong)
+        elif self._in_step.again:
+            standing += self._standing.clear("counts")
         if ripe and not opened:
             standing += self._standing.too_close(slot, now_ns)
         return [output_for(decision, slot.count), self._ack(slot, why, decision), *standing]
@@ -281,6 +300,12 @@ class Gate:
         text = f"{verdict.verdict} came after part {slot.count} had passed"
         alarm = self._standing.alarm("quarantine", "fault", text, f"take part {slot.count} {slot.part_id} out by hand")
         return [Quarantine(slot.count, slot.count, text), *alarm]
+
+    def _out_of_step(self, slot: Slot, apart: str) -> list[Action]:
+        """A verdict with this part's number is of a part triggered at another time."""
+        self.counts["other-part"] += 1
+        self._in_step.disagreed()
+        return self._standing.out_of_step(f"the verdict for part {slot.count} is of one triggered {apart} it")
 
     def _ack(self, slot: Slot, why: Why, decision: Decision) -> SendAck:
         return SendAck(make_ack(self._settings, slot, decision, why, self._utc_us))

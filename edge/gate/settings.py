@@ -34,6 +34,8 @@ class GateSettings:
         max_slots: parts between camera and rejector; one more than that gets no slot and is rejected.
         min_pitch_ms: a part that came sooner than this after one that stays out, stays out as well; 0 where the output names its
             part, so that none can be taken for another. By counts the same way at top speed.
+        stamp_apart_ms: where station and gate read one clock, a PASS whose trigger is further than this from the part's is
+            refused; 0 compares none. What a camera's own start of exposure may lie behind the light barrier.
         encoder: where the register goes by the belt's counts; None for time.
     """
 
@@ -58,6 +60,7 @@ class GateSettings:
     sealed: bool = False
     max_slots: int = 256
     min_pitch_ms: float = 0.0
+    stamp_apart_ms: float = 20.0
     encoder: EncoderSettings | None = None
 
     def __post_init__(self) -> None:
@@ -77,6 +80,12 @@ class GateSettings:
                 f"{self.min_pitch_ms:g}: the output opens so long before its part, and the part before it must have gone by then"
             )
 
+        if 0 < self.min_pitch_ms <= self.stamp_apart_ms:
+            raise ValueError(
+                f"expected stamp_apart_ms below min_pitch_ms, {self.min_pitch_ms:g}, got {self.stamp_apart_ms:g}: the verdict of "
+                "the part beside it would fit as well"
+            )
+
     @property
     def min_pitch_counts(self) -> int:
         """The shortest pitch on a line that goes by counts, else 0: a part that trembled back stands that much nearer."""
@@ -84,6 +93,11 @@ class GateSettings:
         if encoder is None or not self.min_pitch_ms:
             return 0
         return max(encoder.window_counts, encoder.counts_in(self.min_pitch_ms)) + encoder.back_counts
+
+    @property
+    def pitch_ms(self) -> float:
+        """The shortest pitch, by counts at top speed; 0 for none."""
+        return self.min_pitch_ms if self.encoder is None else self.min_pitch_counts / self.encoder.max_counts_per_s * 1000
 
     @property
     def deadline_ms(self) -> float:

@@ -10,7 +10,7 @@ from edge.gate.actions import Action, Armed, ClearAlarm, Disarmed, LineStop, Rai
 from edge.gate.register import Slot
 from edge.gate.settings import NS_PER_S, GateSettings
 
-NOT_AT_START = ("line-stop", "overflow", "pitch")
+NOT_AT_START = ("line-stop", "overflow", "pitch", "counts")
 """Alarms that cannot stand when a gate starts: the broker may hold those of an earlier start. "disarmed" is raised at once."""
 
 APART_NS = 60 * NS_PER_S  # so long without a part too close, and the alarm is over
@@ -131,18 +131,21 @@ class Standing:
         """A part with a PASS stays out since it stands too close to one that stays out; said once until it is over."""
         self._counts["too-close"] += 1
         self._close_ns = now_ns
-        if "pitch" in self._alarms:
-            return []
         text = (
             f"part {slot.count} had a PASS and was rejected: it came sooner than {self._settings.min_pitch_ms:g} ms after a part "
             "that was not let through, or beside one that no trigger told of"
         )
         remedy = "keep parts further apart, or let the output open later: timing.lead_ms, margin_ms, min_pitch_ms, line.open_ms"
-        return self.alarm("pitch", "fault", text, remedy)
+        return self._once("pitch", text, remedy)
 
     def apart_again(self, now_ns: int) -> list[Action]:
         """Take that back when no part has stood too close for a minute."""
         return self.clear("pitch") if now_ns - self._close_ns >= APART_NS else []
+
+    def out_of_step(self, why: str) -> list[Action]:
+        """Station and gate number the parts differently."""
+        remedy = "stop the line, empty the belt, bring both counts into step (docs/gate.md, Counting alike), restart the station"
+        return self._once("counts", f"station and gate count apart: {why}", remedy)
 
     # --- alarms -----------------------------------------------------------------------------------------------------------
 
@@ -151,6 +154,10 @@ class Standing:
         self._alarms.add(what)
         code = f"gate-{self._settings.gate}-{what}"
         return [RaiseAlarm(code, "fault" if severity == "fault" else "warning", text, remedy)]
+
+    def _once(self, what: str, text: str, remedy: str) -> list[Action]:
+        """Raise it unless it stands: the text of the first one stays."""
+        return [] if what in self._alarms else self.alarm(what, "fault", text, remedy)
 
     def clear(self, what: str) -> list[Action]:
         """Clear it where it stands."""

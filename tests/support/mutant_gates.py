@@ -92,17 +92,17 @@ def _validity(process: Any, gate: Any) -> None:
 def _last_word(process: Any, gate: Any) -> None:
     take = gate._take
 
-    def last(slot: Any, verdict: Any, now_ns: int) -> None:
+    def last(slot: Any, verdict: Any, now_ns: int, **more: Any) -> None:
         if verdict.verdict == "pass":
             slot.veto = ""
-        take(slot, verdict, now_ns)
+        take(slot, verdict, now_ns, **more)
 
     gate._take = last
 
 
 def _first_word(process: Any, gate: Any) -> None:
     take = gate._take
-    gate._take = lambda slot, verdict, now_ns: None if slot.permit else take(slot, verdict, now_ns)
+    gate._take = lambda slot, verdict, now_ns, **more: None if slot.permit else take(slot, verdict, now_ns, **more)
 
 
 def _permissive(process: Any, gate: Any) -> None:

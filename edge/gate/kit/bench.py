@@ -56,12 +56,22 @@ class Bench:
     Args:
         station, line, book: see there. clock: this machine's.
         deadline_ms: D of the gate under test, after its trigger. gate_ms: when the part reaches its rejector.
+        pitch_ms: parts closer than this must not be told apart; the bench keeps them a quarter further.
 
     Attributes:
         passages: all parts so far, for the books at the end.
     """
 
-    def __init__(self, station: KitStation, line: LineSide, book: Book, clock: Clock, deadline_ms: float, gate_ms: float) -> None:
+    def __init__(
+        self,
+        station: KitStation,
+        line: LineSide,
+        book: Book,
+        clock: Clock,
+        deadline_ms: float,
+        gate_ms: float,
+        pitch_ms: float = 0.0,
+    ) -> None:
         self.station = station
         self.line = line
         self.book = book
@@ -69,6 +79,7 @@ class Bench:
         self._clock = clock
         self.deadline_ns = round(deadline_ms * 1e6)
         self._gone_ns = round(gate_ms * 1e6) + LATEST_NS
+        self._spacing_ms = max(SPACING_MS, 1.25 * pitch_ms)
         self._made = 0
         self._offset = 0
 
@@ -87,19 +98,21 @@ class Bench:
             return True
         before = self.book.newest()
         self._made += 1
-        self.line.part(self._made)
+        self.line.part(self._made, self._clock.monotonic_ns())
         if not self.station.wait_until(lambda: self.book.newest() > before, self.deadline_ns / 1e9 + 5.0):
             return False
         self._offset = self.book.newest() - self._made
         return True
 
-    def play(self, probes: Iterable[Probe], midway: Callable[[], None] | None = None) -> list[Passage]:
+    def play(self, probes: Iterable[Probe], midway: Callable[[], None] | None = None, spacing_ms: float = 0.0) -> list[Passage]:
         """Let parts come, one probe each, and wait until all are decided.
 
         Args:
             probes: in the order of their parts.
             midway: called once half of D after the last trigger, before it is decided.
+            spacing_ms: between two parts; 0 for the usual.
         """
+        spacing_ms = spacing_ms or self._spacing_ms
         start_ns = self._clock.monotonic_ns() + round(2.2 * self.deadline_ns)  # room for what is said before the trigger
         passages: list[Passage] = []
         events: list[tuple[int, Callable[[], None]]] = []
@@ -107,11 +120,12 @@ class Bench:
             self._made += 1
             passage = Passage(self._made + self._offset, probe)
             passages.append(passage)
-            at_ns = start_ns + round(index * SPACING_MS * 1e6)
-            events.append((at_ns, self._trigger(passage, self._made)))
+            at_ns = start_ns + round(index * spacing_ms * 1e6)
+            events.append((at_ns, self._trigger(passage, self._made, at_ns)))
+            self.station.part_ns = at_ns
             said = probe.sends(self.station, passage.n)
             events += [(at_ns + round(send.at * self.deadline_ns), self._say(send)) for send in said]
-        last_ns = start_ns + round((len(passages) - 1) * SPACING_MS * 1e6)
+        last_ns = start_ns + round((len(passages) - 1) * spacing_ms * 1e6)
         if midway is not None:
             events.append((last_ns + self.deadline_ns // 2, midway))
         for at_ns, event in sorted(events, key=lambda pair: pair[0]):
@@ -167,9 +181,9 @@ class Bench:
         acks = self.book.acks(n)
         return f" (acked {acks[0].decision}, why {acks[0].why})" if acks else " (and not acked)"
 
-    def _trigger(self, passage: Passage, made: int) -> Callable[[], None]:
+    def _trigger(self, passage: Passage, made: int, at_ns: int) -> Callable[[], None]:
         def fire() -> None:
-            passage.trigger_ns = self.line.part(made)
+            passage.trigger_ns = self.line.part(made, at_ns)
 
         return fire
 

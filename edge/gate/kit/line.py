@@ -35,8 +35,8 @@ class LineSide(Protocol):
         """The belt, where the gate goes by its counts and the kit drives it."""
         ...
 
-    def part(self, count: int) -> int:
-        """A part comes; returns when, CLOCK_MONOTONIC ns. Raises ConfigError: the trigger cannot be made."""
+    def part(self, count: int, at_ns: int) -> int:
+        """A part comes that was due then; returns when, CLOCK_MONOTONIC ns. Raises ConfigError: the trigger cannot be made."""
         ...
 
     def opened(self, count: int) -> list[int]:
@@ -100,12 +100,12 @@ class Wires:
         self._thread = threading.Thread(target=self._watch, name="gatecheck-line", daemon=True)
         self._thread.start()
 
-    def part(self, count: int) -> int:
-        """Send the trigger datagram."""
-        now_ns = self._clock.monotonic_ns()
-        enc = 0 if self.belt is None else self.belt.counts(now_ns)
-        self._out.sendto(TRIGGER.encode(LineTrigger(TRIGGER_SCHEMA, count, now_ns // 1000, enc)), self._listen)
-        return now_ns
+    def part(self, count: int, at_ns: int) -> int:
+        """Send the trigger datagram, with the time it was due: a busy kit tells of it late, as a light barrier's sender may."""
+        stamp_ns = min(at_ns, self._clock.monotonic_ns())
+        enc = 0 if self.belt is None else self.belt.counts(stamp_ns)
+        self._out.sendto(TRIGGER.encode(LineTrigger(TRIGGER_SCHEMA, count, stamp_ns // 1000, enc)), self._listen)
+        return stamp_ns
 
     def opened(self, count: int) -> list[int]:
         """Each moment an `open` for this part came."""
@@ -177,8 +177,9 @@ class Pulses:
         if not self._words:
             raise ConfigError("--trigger-command: expected a command that makes one part come, got nothing")
 
-    def part(self, count: int) -> int:
-        """Run the command; the part counts from its start."""
+    def part(self, count: int, at_ns: int) -> int:
+        """Run the command; the part counts from its start, whenever it was due."""
+        del at_ns
         now_ns = self._clock.monotonic_ns()
         try:
             done = subprocess.run(

@@ -51,11 +51,11 @@ def opened_kit(config: GateConfig, trigger_command: str | None = None, pid: int 
         line = Wires(who.gate, listen, output, clock, belt)
     else:
         line = Pulses(trigger_command, clock, book.fired, book.stop_alarm)
-    station = KitStation(who, broker, clock, book.hear)
+    station = KitStation(who, broker, clock, book.hear, stamped=line.sees_output)
     try:
         if not station.start(CONNECT_S):
             raise BrokerError(f"{broker}: no connection within {CONNECT_S:.0f} s; check [mqtt] in the file and the broker's log")
-        yield Check(Bench(station, line, book, clock, settings.deadline_ms, gate_ms), settings, pid)
+        yield Check(Bench(station, line, book, clock, settings.deadline_ms, gate_ms, settings.pitch_ms), settings, pid)
     finally:
         station.close()
         line.close()

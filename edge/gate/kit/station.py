@@ -61,17 +61,23 @@ class KitStation:
     Args:
         who: whom it plays. broker: where. clock: this machine's.
         on_message: gets every ack, alarm and quarantine of the gate.
+        stamped: the gate's triggers carry the kit's own time; else beats name no time of this clock, as of another machine's.
 
     Attributes:
+        part_ns: when the part that is spoken of comes; a verdict names it as its trigger.
         beating, armed, check_left_s: what the next beat says, or whether there is one.
     """
 
-    def __init__(self, who: Identity, broker: Broker, clock: Clock, on_message: Callable[[Incoming], None]) -> None:
+    def __init__(
+        self, who: Identity, broker: Broker, clock: Clock, on_message: Callable[[Incoming], None], *, stamped: bool = True
+    ) -> None:
         self.who = who
+        self.part_ns = 0
         self.beating = True
         self.armed = True
         self.check_left_s: float = CHECK_LIFE_S
         self._clock = clock
+        self._stamped = stamped
         self._seq = 0
         self._beats = 0
         self._checks = 0
@@ -172,12 +178,12 @@ class KitStation:
     def verdict(self, trig: int, name: str = "pass", **changes: Any) -> Verdict:
         """A valid verdict for a part, with a number of its own; `changes` are fields of the struct.
 
-        `ctx` and `t` take a dict of the fields to change inside them.
+        `ctx`, `t` and `clk` take a dict of the fields to change inside them.
         """
         self._seq += 1
         who, now_us = self.who, self._clock.utc_us()
         cal = 0.5 if name == "pass" else 1.5
-        inner = {key: changes.pop(key, {}) for key in ("ctx", "t")}
+        inner = {key: changes.pop(key, {}) for key in ("ctx", "t", "clk")}
         boot, station = changes.get("boot", self.boot), changes.get("station", who.topics.station)
         reason = {"pass": [], "reject": ["structural"], "uncertain": ["near-limit"]}.get(name, ["lost"])
         verdict = Verdict(
@@ -193,7 +199,7 @@ class KitStation:
             score=None if name == "invalid" else Score(cal, cal, 0.5, cal, 0.1, 0.1),
             roi=[],
             t=msgspec.structs.replace(Times(now_us, now_us, now_us, now_us, who.valid_ms, 5.0, who.valid_ms / 2), **inner["t"]),
-            clk=Clk("free", None, None, self._clock.monotonic_ns() // 1000),
+            clk=msgspec.structs.replace(Clk("free", None, None, self.part_ns // 1000), **inner["clk"]),
             ctx=msgspec.structs.replace(Context(who.recipe, who.model, who.limit, self.token), **inner["ctx"]),
             cam=Cam(["c1"], ["c1"], 1.0),
             ev=None,
@@ -232,6 +238,6 @@ class KitStation:
                 self.armed,
                 self.check_left_s * 1000.0,
                 None,
-                self._clock.monotonic_ns() // 1000,
+                self._clock.monotonic_ns() // 1000 if self._stamped else 0,
             )
             self._connection.publish(self.who.topics.topic(channels.BEAT), BEAT.encode(beat), qos=0)
