@@ -37,6 +37,7 @@ from edge.daemon.state.masters import ShiftWatch
 from edge.daemon.state.phase import Phase, Snapshot, Station
 from edge.daemon.state.slack import SlackWatch
 from edge.daemon.talk.announce import Announcer
+from edge.daemon.talk.evidence import evidence_teller
 from edge.daemon.talk.health import HealthReport
 from edge.daemon.talk.inbox import Inbox
 from edge.daemon.talk.links import Links
@@ -207,6 +208,8 @@ class Daemon:
                 self._page.start()
                 self.facts.page_url = self._page.url
             self.recorder = build.make_recorder(config, self.station)
+            if self.recorder is not None:
+                self.recorder.on_kept = evidence_teller(self._names, self.rest, config.evidence_folder)
             self.trigger.open()
             self.capture.open()
         except BaseException:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from edge.wire.codec import Boot, Codec, Count, Micros, Name, Text24, Text48
+from edge.wire.codec import Boot, Codec, Count, Micros, Name, Short, Text24, Text48
 
 BEAT_SCHEMA = "onbelt.beat/1"
 STATE_SCHEMA = "onbelt.state/1"
@@ -20,6 +20,7 @@ COMMAND_SCHEMA = "onbelt.command/1"
 RESULT_SCHEMA = "onbelt.result/1"
 HEALTH_SCHEMA = "onbelt.health/2"
 STATS_SCHEMA = "onbelt.stats/1"
+EVIDENCE_SCHEMA = "onbelt.evidence/1"
 
 MAX_BIRTH_BYTES = 4096
 MAX_HEALTH_BYTES = 2048
@@ -299,6 +300,28 @@ class Stats(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at_us: Micros
 
 
+class EvidenceKept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A part's picture lies on the box's disk now; the picture itself never travels here.
+
+    Attributes:
+        boot, seq: the verdict that names it. part: as there. verdict: what was said of it.
+        sha256, url: as in the verdict's `ev`: hash of the pixels, and the path on the box's page (`birth` has its address).
+        size: bytes of the PNG served there. map: an anomaly map lies beside it, at url + ".map".
+    """
+
+    sch: str
+    station: Name
+    boot: Boot
+    seq: Count
+    part: Text24
+    verdict: Literal["pass", "reject", "invalid", "uncertain"]
+    sha256: Short
+    url: Text48
+    size: Count
+    map: bool
+
+
+EVIDENCE: Codec[EvidenceKept] = Codec(EVIDENCE_SCHEMA, EvidenceKept)
 STATS: Codec[Stats] = Codec(STATS_SCHEMA, Stats)
 BEAT: Codec[Beat] = Codec(BEAT_SCHEMA, Beat)
 STATE: Codec[State] = Codec(STATE_SCHEMA, State, max_bytes=MAX_BIRTH_BYTES)

@@ -53,6 +53,7 @@ ALARM = Channel("alarm/{name}", out=True, qos=1, retain=True, live=False, overfl
 HEALTH = Channel("health", out=True, qos=0, retain=False, live=False, overflow=Overflow.DROP_OLDEST)
 STATS = Channel("stats/{name}", out=True, qos=1, retain=True, live=False, overflow=Overflow.LATEST)
 AUDIT = Channel("audit", out=True, qos=1, retain=False, live=False, overflow=Overflow.DROP_OLDEST)
+EVIDENCE = Channel("evidence", out=True, qos=1, retain=False, live=False, overflow=Overflow.DROP_OLDEST)
 RESULT = Channel("cmd/{name}/result", out=True, qos=1, retain=False, live=False, overflow=Overflow.DROP_OLDEST)
 QUARANTINE = Channel("quarantine", out=True, qos=1, retain=True, live=False, overflow=Overflow.LATEST)
 ACK = Channel("gate/{name}/ack", out=False, qos=1, retain=False, live=False, overflow=Overflow.DROP_OLDEST)
@@ -75,6 +76,7 @@ CHANNELS = (
     RESULT,
     QUARANTINE,
     AUDIT,
+    EVIDENCE,
     ACK,
     COMMAND,
     UPDATE_DESIRED,

@@ -1,21 +1,29 @@
 """Evidence: frames by hash in a bounded ring; altered ones are found out, and nothing but its own files is touched."""
 
 import os
+import threading
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from msgspec import structs
 from PIL import Image
 
+from edge.daemon.stages.compose import compose
 from edge.daemon.stages.recorder import WAITING, Recorder
 from edge.daemon.state.phase import Station
+from edge.daemon.talk.evidence import evidence_teller
 from edge.errors import EvidenceError
 from edge.journal import evidence
 from edge.journal.evidence import EvidenceStore, frame_path, map_path, pixels_hash, read_frame
 from edge.journal.png import encode_png
-from tests.support.station import HandClock
+from edge.wire import station as wire
+from edge.wire.topics import Topics
+from tests.support.desk import WHO, judgement, moment, outcome
+from tests.support.rig import until
+from tests.support.station import HandClock, RecordingConnection
 
 MB = 2**20
 
@@ -173,3 +181,46 @@ def test_evidence_that_is_lost_warns_and_does_not_disarm(tmp_path):
     assert condition.severity == "warning"
     assert recorder.lost == 1
     assert WAITING == 4
+
+
+def kept_while_it_runs(recorder, *parts):
+    """The recorder's thread with these parts to write."""
+    finish = threading.Event()
+    thread = threading.Thread(target=recorder.run, args=(finish,))
+    thread.start()
+    for verdict, one in parts:
+        recorder.keep(verdict, one)
+    until(lambda: recorder.kept + recorder.lost >= len(parts))
+    finish.set()
+    thread.join(5)
+
+
+def test_each_kept_part_is_told_on_its_topic_by_hash_and_never_as_a_picture(tmp_path):
+    names, rest = Topics("plant", "hall", "line3", "st2"), RecordingConnection()
+    recorder = Recorder(EvidenceStore(tmp_path, MB, 0), Station(HandClock()), 1)
+    recorder.on_kept = evidence_teller(names, rest, tmp_path)
+    parts = [outcome(1, judgement("reject", 1.7, "logical"), part_id="SN-1"), outcome(2, reason="frozen")]
+    made = [compose(one, WHO, moment()) for one in parts]
+    made = [structs.replace(verdict, ev=recorder.reference(verdict, one)) for verdict, one in zip(made, parts, strict=True)]
+    kept_while_it_runs(recorder, *zip(made, parts, strict=True))
+    assert {one.topic for one in rest.sent} == {"onbelt/v1/plant/hall/line3/st2/evidence"}
+    told = [wire.EVIDENCE.decode(one.payload) for one in rest.sent]
+    assert [(one.seq, one.part, one.verdict, one.map) for one in told] == [
+        (1, "SN-1", "reject", True),
+        (2, "1002", "invalid", False),
+    ]
+    for one, verdict in zip(told, made, strict=True):
+        assert verdict.ev is not None
+        assert (one.boot, one.sha256, one.url) == (verdict.boot, verdict.ev.sha256, verdict.ev.url)
+        assert one.size == frame_path(tmp_path, one.sha256).stat().st_size
+
+
+def test_what_could_not_be_kept_is_not_told(tmp_path):
+    rest = RecordingConnection()
+    recorder = Recorder(EvidenceStore(tmp_path, 10, 0), Station(HandClock()), 1)
+    recorder.on_kept = evidence_teller(Topics("plant", "hall", "line3", "st2"), rest, tmp_path)
+    part = outcome(1, reason="frozen")
+    verdict = compose(part, WHO, moment())
+    kept_while_it_runs(recorder, (structs.replace(verdict, ev=recorder.reference(verdict, part)), part))
+    assert recorder.lost == 1
+    assert rest.sent == []

@@ -1,5 +1,6 @@
 """The station's other messages, the datagrams and the topic table: exact bytes and exact refusals."""
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from edge.errors import ConfigError, ContractError
 from edge.wire import station, topics, trigger
 from edge.wire.topics import CHANNELS, Overflow, Topics
 
+ACL = Path(__file__).resolve().parents[2] / "docs" / "examples" / "mosquitto" / "acl"
 BOOT = "01JD8Q7ZK30000000000000000"
 CHECK = station.Check("chk-20261121-0600", 1795302862123456, 1795331662123456, 8)
 MODEL, LIMIT = "m@sha256:" + "9f" * 16, "sha256:" + "77" * 16
@@ -59,6 +61,14 @@ GOLDEN: list[tuple[Any, Any, bytes]] = [
         station.COMMAND,
         station.Command(station.COMMAND_SCHEMA, "n-1", "scada", 7),
         b'{"sch":"onbelt.command/1","nonce":"n-1","issuer":"scada","not_after_us":7}',
+    ),
+    (
+        station.EVIDENCE,
+        station.EvidenceKept(
+            station.EVIDENCE_SCHEMA, "st2", BOOT, 5, "SN1", "reject", LIMIT, "/evidence/" + "77" * 16, 38211, True
+        ),
+        b'{"sch":"onbelt.evidence/1","station":"st2","boot":"01JD8Q7ZK30000000000000000","seq":5,"part":"SN1","verdict":"reject",'
+        b'"sha256":"sha256:' + b"77" * 16 + b'","url":"/evidence/' + b"77" * 16 + b'","size":38211,"map":true}',
     ),
     (
         station.RESULT,
@@ -166,8 +176,15 @@ def test_the_table_is_the_contract():
     for suffix in ("status", "state", "birth", "camera/{name}/state", "alarm/{name}", "quarantine"):
         assert rows[suffix] == (1, True, False), suffix
     assert rows["gate/{name}/ack"][:2] == (1, False)
+    assert rows["evidence"] == (1, False, False), "never on the connection of verdicts"
     assert [c.suffix for c in CHANNELS if c.overflow is Overflow.JOURNAL] == ["verdict/{name}", "verdict-late/{name}"]
     assert len(rows) == len(CHANNELS)
+
+
+def test_the_shipped_acl_lets_a_station_write_what_the_table_names_and_nothing_else():
+    rights = [line.split() for line in ACL.read_text().splitlines() if line.startswith("pattern ")]
+    written = {topic.removeprefix("onbelt/v1/+/+/+/%u/") for _, right, topic in rights if right != "read"}
+    assert written == {c.suffix.replace("{name}", "+") for c in CHANNELS if c.out} - {"update/reported"} | {"update/#"}
 
 
 @pytest.mark.parametrize("bad", ["", "a/b", "a+b", "#", "a b", "-a", "a" * 33, "a\n", "ä"])

@@ -6,7 +6,7 @@ interpreter's lock released. What cannot be kept is counted and said, and never 
 
 import logging
 import threading
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from edge.journal.evidence import EvidenceStore, pixels_hash, url
 from edge.queues import Backlog
 from edge.wire.verdict import Evidence, Verdict
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 logger = logging.getLogger(__name__)
 
 WAITING = 4  # frames of 5 megapixels are 60 MB; a disk that falls further behind loses evidence, not memory
@@ -25,6 +28,7 @@ RELEASE_BYTES = 32 * 2**20  # given back at once when the journal cannot be writ
 
 
 class _Kept(NamedTuple):
+    verdict: Verdict
     digest: str
     pixels: NDArray[np.uint8]
     anomaly_map: NDArray[np.float32] | None
@@ -40,11 +44,13 @@ class Recorder:
 
     Attributes:
         kept, lost: frames written, and frames that should have been.
+        on_kept: called with the verdict of each part whose frame is on the disk, and whether its map is, or None.
     """
 
     def __init__(self, store: EvidenceStore, station: Station, pass_every: int) -> None:
         self.kept = 0
         self.lost = 0
+        self.on_kept: Callable[[Verdict, bool], None] | None = None
         self._store = store
         self._station = station
         self._pass_every = pass_every
@@ -71,7 +77,7 @@ class Recorder:
             return
         anomaly_map = None if outcome.judgement is None else outcome.judgement.anomaly_map
         # A batch of verdicts is referenced before its first frame is handed over, so the room may be gone by now.
-        if not self._queue.put(_Kept(verdict.ev.sha256, outcome.pixels, anomaly_map), timeout_s=0.0):
+        if not self._queue.put(_Kept(verdict, verdict.ev.sha256, outcome.pixels, anomaly_map), timeout_s=0.0):
             self.lost += 1
 
     def release(self) -> None:
@@ -82,23 +88,26 @@ class Recorder:
         """Write until told to finish; what waits then is dropped."""
         while not finish.is_set():
             for kept in self._queue.take(1, 0.2):
-                self.step(kept.digest, kept.pixels, kept.anomaly_map)
+                written = self.step(kept.digest, kept.pixels, kept.anomaly_map)
+                if written and self.on_kept is not None:
+                    self.on_kept(kept.verdict, kept.anomaly_map is not None)
             if self._release.is_set():
                 self._release.clear()
                 logger.warning("the journal needs room: %d bytes of evidence removed", self._store.release(RELEASE_BYTES))
 
-    def step(self, digest: str, pixels: NDArray[np.uint8], anomaly_map: NDArray[np.float32] | None) -> None:
-        """Write one part's evidence."""
+    def step(self, digest: str, pixels: NDArray[np.uint8], anomaly_map: NDArray[np.float32] | None) -> bool:
+        """Write one part's evidence; False when it is lost."""
         try:
             written = self._store.put(digest, pixels, anomaly_map)
         except EvidenceError as exc:
             self._lose(str(exc))
-            return
+            return False
         if not written:
             self._lose(f"{self._store.folder}: the disk is full and no older evidence is left to remove")
-            return
+            return False
         self.kept += 1
         self._station.clear("evidence")
+        return True
 
     def _chosen(self, verdict: Verdict) -> bool:
         if verdict.verdict != "pass":

@@ -177,6 +177,7 @@ class Announcer:
                 wire.ALARM_SCHEMA,
                 wire.HEALTH_SCHEMA,
                 wire.STATS_SCHEMA,
+                wire.EVIDENCE_SCHEMA,
                 wire.COMMAND_SCHEMA,
                 wire.RESULT_SCHEMA,
                 TRIGGER_SCHEMA,
