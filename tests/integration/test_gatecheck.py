@@ -17,13 +17,13 @@ from tests.support.mutant_gates import MUTANTS, running_gate
 
 pytestmark = pytest.mark.broker
 # The rest is run by `make gatecheck`; these stand for one kind of check each and take a second or two.
-IN_SHORT = ("any-boot", "last-word", "deaf-to-silence")
+IN_SHORT = ("any-boot", "any-moment", "last-word", "any-pitch", "deaf-to-silence")
 
 
 @pytest.mark.parametrize("name", IN_SHORT)
 def test_a_gate_with_a_broken_rule_is_found_out(tmp_path, mosquitto, name):
     mutant = MUTANTS[name]
-    with running_gate(tmp_path, mosquitto.port, mutant.breaks) as config, opened_kit(config) as check:
+    with running_gate(tmp_path, mosquitto.port, mutant.breaks, min_pitch_ms=45.0) as config, opened_kit(config) as check:
         failed = [finding for finding in check.run(mutant.only) if finding.result == "fail"]
     assert mutant.rule in {finding.rule for finding in failed}, failed
 
@@ -34,6 +34,13 @@ def test_the_reference_holds(tmp_path, mosquitto, capsys):
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {one["result"] for one in found} == {"pass"}
     assert len(found) == 1 + sum(probe.rule == 3 for probe in PROBES)
+
+
+def test_the_reference_holds_where_its_output_is_a_level(tmp_path, mosquitto, capsys):
+    with running_gate(tmp_path, mosquitto.port, min_pitch_ms=45.0):
+        assert main(["gatecheck", "--config", str(tmp_path / "gate.toml"), "--only", "half a pitch", "--json"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["result"] for one in found] == ["pass", "pass"]
 
 
 # 1000 counts/s: D at 460 counts or ms, 60 of them for the actuator and a busy machine's loop.

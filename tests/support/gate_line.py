@@ -21,14 +21,22 @@ COMMISSIONING = 5
 
 
 def write_gate_toml(
-    path: Path, broker_port: int, listen: int, output: int, *, gate_ms: float = GATE_MS, encoder: str = "", **rules: object
+    path: Path,
+    broker_port: int,
+    listen: int,
+    output: int,
+    *,
+    gate_ms: float = GATE_MS,
+    min_pitch_ms: float = 0.0,
+    encoder: str = "",
+    **rules: object,
 ) -> Path:
     rules = {"commissioning_parts": COMMISSIONING, "stop_hold_s": 0.3} | rules
     given = "\n".join(f"{key} = {json.dumps(value)}" for key, value in rules.items())
     path.write_text(
         f'[station]\nsite = "plant"\narea = "hall"\nline = "line3"\nstation = "{STATION}"\ngate = "{GATE}"\n'
         f"[timing]\ngate_ms = {gate_ms}\nlead_ms = {LEAD_MS}\nmargin_ms = {MARGIN_MS}\n"
-        f"[encoder]\n{encoder}\n[rules]\n{given}\n[mqtt]\nport = {broker_port}\nkeepalive_s = 2\n"
+        f"min_pitch_ms = {min_pitch_ms}\n[encoder]\n{encoder}\n[rules]\n{given}\n[mqtt]\nport = {broker_port}\nkeepalive_s = 2\n"
         f'[line]\nlisten = "127.0.0.1:{listen}"\noutput = "127.0.0.1:{output}"\n'
     )
     return path

@@ -109,6 +109,14 @@ def _permissive(process: Any, gate: Any) -> None:
     gate._may_open = lambda slot, now_ns: not slot.veto
 
 
+def _any_moment(process: Any, gate: Any) -> None:
+    gate._in_step.apart = lambda stamp_us, trigger_ns: ""
+
+
+def _any_pitch(process: Any, gate: Any) -> None:
+    gate._pitch.blocks = lambda slot, *, reinspect=False: False
+
+
 def _at_once(process: Any, gate: Any) -> None:
     verdict = gate.verdict
 
@@ -178,11 +186,13 @@ MUTANTS: dict[str, Mutant] = {
     "any-seal": Mutant("does not check the seal", "seal", 2, _seal),
     "lenient": Mutant("reads schema 2, and takes a word it does not know for a pass", "rule 2: PASS of schema", 2, _lenient),
     "no-validity": Mutant("ignores the validity a verdict states", "rule 2: PASS later", 2, _validity),
+    "any-moment": Mutant("does not compare the time of the trigger", "rule 2: PASS of a part triggered", 2, _any_moment),
     "last-word": Mutant("the last verdict counts", "rule 3: REJECT, then", 3, _last_word),
     "first-word": Mutant("the first verdict counts", "rule 3: PASS, then REJ", 3, _first_word),
     "late-pass": Mutant("acts on a PASS after D", "rule 2: PASS after D", 2, _late),
     "permissive": Mutant("lets a part through without a verdict", "rule 4: no verdict", 4, _permissive),
     "at-once": Mutant("opens when the PASS comes instead of at D", "rule 4: PASS early", 4, _at_once),
+    "any-pitch": Mutant("opens for two parts at once", "rule 4: a PASS half a pitch", 4, _any_pitch),
     "no-quarantine": Mutant("says nothing of a reject that came too late", "rule 5", 5, _no_quarantine),
     "deaf-to-silence": Mutant("does not miss the beats", "rule 6: 3 beats", 6, _deaf_to_silence),
     "keeps-permits": Mutant("does not ask again at D whether it is armed", "rule 6: armed=false after", 6, _keeps_permits),

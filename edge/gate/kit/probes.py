@@ -15,6 +15,7 @@ from edge.wire.topics import Channel
 from edge.wire.verdict import SCHEMA, verdict_id
 
 BEFORE, EARLY, MIDDLE, LAST_CALL, AFTER = -2.0, 0.1, 0.35, 0.65, 1.25
+NEIGHBOUR_NS = 100_000_000
 OTHER_HASH = "sha256:" + "00" * 16
 OTHER_BOOT = "0" * 26
 
@@ -37,7 +38,8 @@ class Probe:
         sends: what is said about part n by this station.
         opens: the part must be let through, exactly once; else never.
         why: what the ack may give as the reason; empty leaves it open.
-        sealed: only where verdicts carry a MAC. quarantines: the part must be named in `quarantine` afterwards.
+        sealed: only where verdicts carry a MAC. stamped: only where the gate knows when the kit's parts come.
+        quarantines: the part must be named in `quarantine` afterwards.
         timely: the part stays out only if a message arrives in time, which a busy broker may prevent: an escape is tried again.
     """
 
@@ -47,6 +49,7 @@ class Probe:
     opens: bool = False
     why: frozenset[str] = field(default_factory=frozenset)
     sealed: bool = False
+    stamped: bool = False
     quarantines: bool = False
     timely: bool = False
 
@@ -114,6 +117,11 @@ def _other_station(station: KitStation, n: int) -> list[Send]:
     ]
 
 
+def _other_moment(station: KitStation, n: int) -> list[Send]:
+    # The number is this part's, the picture the neighbour's: a camera that missed an exposure counts so.
+    return [_pass(station, n, clk={"mono_us": (station.part_ns - NEIGHBOUR_NS) // 1000})]
+
+
 IGNORED = frozenset({"missing"})  # a message that is nobody's verdict leaves no better reason than that none came
 LATE = frozenset({"late", "missing"})
 
@@ -144,6 +152,7 @@ PROBES: tuple[Probe, ...] = (
         why=frozenset({"no-token"}),
     ),
     Probe(2, "PASS later than its own valid_ms", lambda s, n: [_pass(s, n, LAST_CALL, t={"valid_ms": 1.0})], why=LATE),
+    Probe(2, "PASS of a part triggered 100 ms before this one", _other_moment, why=IGNORED, stamped=True),
     Probe(2, "PASS after D", lambda s, n: [_pass(s, n, AFTER)], why=IGNORED),
     Probe(
         2,

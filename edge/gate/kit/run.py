@@ -6,8 +6,10 @@ Findings come in the order they are made; each belongs to one of the nine rules 
 import os
 import signal
 from collections.abc import Callable, Iterator
+from typing import get_args
 
 from edge.errors import ConfigError
+from edge.gate.actions import Why
 from edge.gate.kit.belt import KitBelt
 from edge.gate.kit.bench import GOOD, GRACE_S, TRIES, Bench, Finding, Passage
 from edge.gate.kit.probes import EARLY, PROBES, Probe, Send
@@ -18,6 +20,9 @@ ARM_MARGIN = 24  # good parts beyond the commissioning before a gate is said not
 _DISARMED = frozenset({"disarmed"})
 _UNCHECKED = frozenset({"no-token", "disarmed"})
 
+_UNSAID = frozenset({"missing", "disarmed"})  # its PASS did not arrive, or would have opened nothing anyway
+NOTHING = Probe(4, "", lambda _s, _n: [], why=_UNSAID)
+BLOCKED = Probe(4, "", lambda s, n: [Send(EARLY, s.encode(s.verdict(n, "pass")))], why=frozenset(get_args(Why)) - _UNSAID)
 CLOSED = Probe(6, "", lambda s, n: [Send(EARLY, s.encode(s.verdict(n, "pass")))], why=_DISARMED)
 
 
@@ -81,9 +86,8 @@ class Check:
     # --- probes -----------------------------------------------------------------------------------------------------------
 
     def _probes(self, only: str) -> Iterator[Finding]:
-        sealed = bool(self._bench.station.who.key)
         chosen = [probe for probe in PROBES if only in f"rule {probe.rule}: {probe.name}"]
-        waiting = [probe for probe in chosen if sealed or not probe.sealed]
+        waiting = [probe for probe in chosen if not self._lacks(probe)]
         found: dict[str, Finding] = {}
         for turn in range(TRIES):
             again: list[Probe] = []
@@ -96,7 +100,15 @@ class Check:
                 break
             self._recover()
         for probe in chosen:
-            yield found.get(probe.name) or Finding(probe.rule, probe.name, "skip", "verdicts carry no seal here")
+            yield found.get(probe.name) or Finding(probe.rule, probe.name, "skip", self._lacks(probe))
+
+    def _lacks(self, probe: Probe) -> str:
+        """Why this probe says nothing of this gate; empty where it does."""
+        if probe.sealed and not self._bench.station.who.key:
+            return "verdicts carry no seal here"
+        if probe.stamped and not (self._bench.line.sees_output and self._settings.stamp_apart_ms):
+            return "the gate does not compare the trigger's time: see that it notices otherwise when counts fall out of step"
+        return ""
 
     def _round(self, probes: list[Probe]) -> Iterator[tuple[Probe, list[str], bool]]:
         """Each probe between two good parts: (probe, what was wrong, True when that is final)."""
@@ -130,6 +142,7 @@ class Check:
             (6, "the state says armed=false: nothing opens", self._state_disarms),
             (6, "armed=false after the PASS and before D: takes the permit back", self._disarmed_midway),
             *self._belt_scenarios(),
+            *self._pitch_scenarios(),
             (7, f"{self._settings.missing_stop} parts in a row without a verdict: a line stop is requested", self._missing),
             (9, "the watchdog toggles", self._watchdog),
             (9, "a frozen gate: the watchdog stands still, and nothing opens late", self._frozen),
@@ -138,6 +151,8 @@ class Check:
     def _scenario(self, rule: int, name: str, scenario: Callable[[], list[str]]) -> Finding:
         if rule == 9 and not self._bench.line.sees_output:
             return Finding(rule, name, "skip", "the output is not seen through --trigger-command; measure it at the terminal")
+        if scenario == self._too_close and not self._bench.line.sees_output:
+            return Finding(rule, name, "skip", "no command makes two parts so close for certain; try it by hand")
         if scenario == self._frozen and not self._pid:
             return Finding(rule, name, "skip", "needs --pid; else stop the controller by hand and see that it ejects")
         for _ in range(TRIES):  # each rests on a message that a busy broker may deliver late
@@ -231,6 +246,15 @@ class Check:
             ),
         ]
 
+    def _pitch_scenarios(self) -> list[tuple[int, str, Callable[[], list[str]]]]:
+        """Where the output is a level, which its file says by a shortest pitch."""
+        if not self._settings.pitch_ms:
+            return []
+        return [(4, "a PASS half a pitch behind a part that stays out: does not open for both", self._too_close)]
+
+    def _too_close(self) -> list[str]:
+        return self._all_closed(self._bench.play([NOTHING, BLOCKED], spacing_ms=self._settings.pitch_ms / 2))
+
     def _counts_end(self, belt: KitBelt, silence_ms: float) -> list[str]:
         def silence() -> None:
             belt.mute = True
@@ -241,9 +265,8 @@ class Check:
         return self._all_closed(passages)
 
     def _missing(self) -> list[str]:
-        nothing = Probe(7, "", lambda _s, _n: [], why=frozenset({"missing", "disarmed"}))
         line, before = self._bench.line, self._bench.line.stops()
-        passages = self._bench.play([nothing] * self._settings.missing_stop)
+        passages = self._bench.play([NOTHING] * self._settings.missing_stop)
         if not self._bench.station.wait_until(lambda: line.stops() > before or line.stop_requested(), GRACE_S + 1.0):
             return [*self._all_closed(passages), "no line stop was requested"]
         return self._all_closed(passages)
