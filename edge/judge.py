@@ -7,8 +7,8 @@
 - Where the limit has further rules, for a cause or a place (`edge.limits.rules`), a part passes when it is within all of them,
   `cal` is the largest of score / limit, and the map shows each place in units of the limit in force there.
 - The cause is the branch that is furthest above its own limit: `st` structural, `ae` logical, `global` the part as a whole.
-  Where the fused score rejects and no branch does so alone, it is the branch nearest to its limit. A hint for people;
-  it decides nothing.
+  Where the fused score rejects and no branch does so alone, it is the branch nearest to its limit. A branch that has no weight in
+  the fused score rejects nothing and is no cause, unless a rule on it rejects. A hint for people; it decides nothing.
 """
 
 import math
@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import Manifest
+from edge.bundle.manifest import BRANCHES, Manifest
 from edge.engine.base import Scores
 from edge.errors import ConfigError, EngineError
 from edge.limits.rules import RuleCells
@@ -81,6 +81,7 @@ class Judge:
         self._branches = manifest.limit.branches
         self._calibration = np.asarray(manifest.calibration, np.float64)
         self._band = uncertain_band
+        self._counted = [name for name in BRANCHES if name not in manifest.uncounted]
         self._rules = manifest.limit.rules
         self._cells: list[RuleCells] = []
 
@@ -118,7 +119,9 @@ class Judge:
             if one.rule.branch != "global":
                 own, fused = (scores.map_st, map_st) if one.rule.branch == "st" else (scores.map_ae, map_ae)
                 np.maximum(one.cells(fused), one.cells(own) / np.float32(one.rule.limit), out=one.cells(fused))
-        causes: tuple[tuple[float, Cause], ...] = ((st, "structural"), (ae, "logical"), (global_, "global"))
+        if not strictest:
+            alone = {"st": st, "ae": ae, "global": global_}
+            strictest = max(self._counted, key=alone.__getitem__)
         return Judgement(
             verdict=verdict,
             raw=scores.raw,
@@ -127,7 +130,7 @@ class Judge:
             st=st,
             ae=ae,
             global_=global_,
-            cause=None if verdict == "pass" else _CAUSES[strictest] if strictest else max(causes, key=lambda one: one[0])[1],
+            cause=None if verdict == "pass" else _CAUSES[strictest],
             regions=() if verdict == "pass" else find_regions(map_st, map_ae),
             anomaly_map=np.maximum(map_st, map_ae),
         )

@@ -99,6 +99,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         budget_ms: the daemon rejects this model at start if its p99 on the machine is above.
         members: every member but manifest.json and manifest.sig.
         inspected: share of the maps' cells that count; below 1 where the picture shows more than the part and a region was named.
+        uncounted: branches of weight 0 in the fused score: told, and never the cause. Bundles made before do not say: none.
     """
 
     schema: int
@@ -118,6 +119,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     members: dict[str, Member]
     provenance: Provenance
     inspected: float = 1.0
+    uncounted: list[str] = []
 
 
 class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -207,6 +209,7 @@ def _check(manifest: Manifest) -> None:
         (_positive(manifest.agreement), "agreement", "a finite number above 0", manifest.agreement),
         (_positive(manifest.budget_ms), "budget_ms", "a finite number above 0", manifest.budget_ms),
         (0 < manifest.inspected <= 1, "inspected", "above 0, at most 1", manifest.inspected),
+        (set(manifest.uncounted) < set(BRANCHES), "uncounted", f"some of {BRANCHES}, not all", manifest.uncounted[:4]),
     )
     for holds, name, expected, got in rules:
         if not holds:

@@ -210,7 +210,7 @@ def inside(path: str, value: object):
         ("limit.branches", {"st": 1.0, "ae": 1.0, "global": 0.0}),
         ("limit.branches", {"st": 1.0, "ae": 1.0, "global": 1.0, "x": 1.0}),
         ("calibration", []), ("calibration", [2.0, 1.0]), ("agreement", 0.0), ("agreement", -1.0), ("budget_ms", 0.0),
-        ("inspected", 0.0), ("inspected", 1.5),
+        ("inspected", 0.0), ("inspected", 1.5), ("uncounted", ["sT"]), ("uncounted", ["st", "ae", "global"]),
     ],
 )  # fmt: skip
 def test_impossible_manifest_values_are_refused_by_name(small, key, trust, tmp_path, path, value):
@@ -255,6 +255,8 @@ def test_a_limit_rounded_by_another_writer_is_still_the_score_it_stands_on():
 def test_the_bundle_that_ships_keeps_its_promise():
     manifest = decode_manifest(unpack(DEMO.read_bytes())["manifest.json"])
     assert (manifest.limit.kind, manifest.limit.n) == ("guarantee", 600)
+    assert manifest.uncounted == [], "bundles made before the field say nothing of it"
+    assert b"uncounted" not in encode_manifest(manifest)
 
 
 def test_the_writer_refuses_what_the_reader_would(small):

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.anomaly_map import to_picture
+from edge.bundle.manifest import Rule
 from edge.engine import Scores
 from edge.errors import ConfigError, EngineError
 from edge.judge import Judge
@@ -119,6 +120,28 @@ def test_a_band_that_does_not_surround_the_limit_is_refused(manifest, band):
 )  # fmt: skip
 def test_the_cause_is_the_branch_furthest_above_its_own_limit(manifest, branches, cause):
     assert Judge(manifest).judge(scores(9.0, *branches)).cause == cause
+
+
+@pytest.mark.parametrize(
+    ("uncounted", "branches", "cause"),
+    [
+        (["global"], (1.5, 2.0, 400.0), "structural"), (["global"], (0.1, 0.3, 400.0), "logical"),
+        (["global", "ae"], (0.1, 9.0, 400.0), "structural"), (["st"], (9.0, 2.0, 3.0), "logical"),
+        ([], (1.5, 2.0, 400.0), "global"),
+    ],
+)  # fmt: skip
+def test_a_branch_without_weight_in_the_score_is_told_and_never_the_cause(manifest, uncounted, branches, cause):
+    found = Judge(msgspec.structs.replace(manifest, uncounted=uncounted)).judge(scores(9.0, *branches))
+    assert found.cause == cause
+    assert found.global_ == branches[2] / 4.0
+    assert Judge(manifest).judge(scores(9.0, *branches)).verdict == found.verdict
+
+
+def test_a_rule_on_a_branch_without_weight_is_a_cause_where_it_rejects(manifest):
+    ruled = msgspec.structs.replace(manifest.limit, rules=[Rule("whole", "global", 4.0, 0.001)])
+    judge = Judge(msgspec.structs.replace(manifest, limit=ruled, uncounted=["global"]))
+    assert judge.judge(scores(1.0, 0.5, 0.5, 5.0)).cause == "global"
+    assert judge.judge(scores(9.0, 0.5, 0.5, 4.0)).cause == "structural"
 
 
 def maps_with(*boxes: tuple[str, int, int, int, int, float]) -> tuple[np.ndarray, np.ndarray]:
