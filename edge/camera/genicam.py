@@ -279,14 +279,14 @@ class GenicamCamera:
 
 
 def _pixels(buffer: Any) -> NDArray[np.uint8] | None:
-    """(H, W, 3) uint8 RGB, a copy; None when the bytes are not those of a picture of the size the buffer states."""
+    """(H, W, 3) uint8 RGB on bytes of its own; None when they are not those of a picture of the size the buffer states."""
     kind = _FORMATS.get(buffer.get_image_pixel_format())
     height, width = buffer.get_image_height(), buffer.get_image_width()
-    data = np.frombuffer(buffer.get_data(), np.uint8)
+    data = np.frombuffer(buffer.get_data(), np.uint8)  # the binding copies them out of the buffer
     channels = 1 if kind == "Mono8" else 3
     if kind is None or data.size < height * width * channels or not height or not width:
         return None
     picture = data[: height * width * channels].reshape(height, width, channels)
     if kind == "Mono8":
         return np.repeat(picture, 3, axis=2)
-    return np.ascontiguousarray(picture[:, :, ::-1]) if kind == "BGR8" else picture.copy()
+    return np.ascontiguousarray(picture[:, :, ::-1]) if kind == "BGR8" else picture

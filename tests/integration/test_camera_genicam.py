@@ -2,8 +2,10 @@
 
 import contextlib
 import time
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edge.camera.base import Trigger
@@ -115,6 +117,25 @@ def recovers(camera, *, restart):
             return time.monotonic() - begin
         time.sleep(0.05)
     raise AssertionError("no frame any more")
+
+
+def test_a_colour_frame_rests_on_the_bytes_the_binding_has_copied():
+    from gi.repository import Aravis
+
+    from edge.camera.genicam import _pixels
+
+    assert type(Aravis.Buffer.new_allocate(48).get_data()) is bytes, "bytes never change: the buffer may go back to its stream"
+    data = bytes(range(48))
+    buffer = SimpleNamespace(
+        get_image_pixel_format=lambda: 0x02180014,
+        get_image_height=lambda: 4,
+        get_image_width=lambda: 4,
+        get_data=lambda: data,
+    )
+    pixels = _pixels(buffer)
+    assert pixels is not None
+    assert pixels.tobytes() == data
+    assert np.shares_memory(pixels, np.frombuffer(data, np.uint8)), "copied once more"
 
 
 def test_a_software_trigger_makes_one_frame():
