@@ -6,8 +6,8 @@
 Aravis' fake camera is the peer: the real protocol over a real network stack. Each frame taken goes through the daemon's frame
 check and the engine of the demo's bundle.
 
-Exit status: 0 the books agree, a fault is said within two frame periods, and frames come again within two seconds; 1 not; 2 Aravis
-is missing.
+Exit status: 0 the books agree, a fault is said within two frame periods, and frames come again within two seconds; 1 not;
+2 Aravis is missing.
 """
 
 import argparse
@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))  # the fake camera's handling is test code
 from benchmarks.page import made_by  # noqa: E402
 from edge.bundle.reader import open_bundle  # noqa: E402
 from edge.bundle.signing import default_trust  # noqa: E402
-from edge.camera.base import Trigger  # noqa: E402
+from edge.camera.base import MissedError, Trigger  # noqa: E402
 from edge.daemon.stages.framecheck import FrameCheck  # noqa: E402
 from edge.daemon.stages.parts import NS_PER_MS, Ticket  # noqa: E402
 from edge.engine import open_engine  # noqa: E402
@@ -152,6 +152,8 @@ def comes(camera: Any, *, restart: bool = False) -> bool:
         if restart:
             camera.start()
         camera.grab(Trigger(1, time.monotonic_ns()), 1.0)
+    except MissedError:  # one has come, too late for us: this machine does other things, the camera is well
+        return True
     except CameraError:
         return False
     return True
