@@ -138,7 +138,8 @@ class GstreamerCamera:
             raise CameraError(f"{self.name}: {self._why() or 'it does not start'}; check device, address and rights")
         self._wait_until_it_runs()
         if wanted.live:
-            period_ns = self._period_ns()
+            # A sensor triggered by hardware states its mode's rate and is silent between parts: that is no stall.
+            period_ns = self._period_ns() if wanted.free else 0
             self._late_ns = late_bound_ns(wanted.late_ns, period_ns, triggered=not wanted.free)
             self._frames.begin(period_ns)
             self._pump = threading.Thread(target=self._receive, name="gstreamer", daemon=True)
