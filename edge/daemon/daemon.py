@@ -252,6 +252,7 @@ class Daemon:
             self.capture,
             self.publisher,
             self.backfill,
+            self.slack,
             lambda: self.inbox.refused,
             journal.path,
             clock,

@@ -68,6 +68,11 @@ class _Totals:
     infer: Histogram = field(default_factory=Histogram)
     verdict: Histogram = field(default_factory=Histogram)
     slack: Histogram = field(default_factory=lambda: Histogram(signed=True, worst="low"))
+    at_gate: Histogram = field(default_factory=lambda: Histogram(signed=True, worst="low"))
+
+    def histograms(self) -> dict[str, Histogram]:
+        """Copies, to be summed up outside the lock: that takes longer than the daemon should wait."""
+        return {name: getattr(self, name).copy() for name in ("infer", "verdict", "slack", "at_gate")}
 
 
 class LiveView:
@@ -139,6 +144,8 @@ class LiveView:
         with self._lock:
             self._revision += 1
             self._totals.gate[f"{row.decision}/{row.why}"] += 1
+            if ack.seq is not None and row.slack_ms is not None and row.decision != "hold":
+                self._totals.at_gate.add(row.slack_ms)
             kept = self._by_seq.get(ack.seq) if ack.seq is not None else None
             if kept is not None:
                 kept.row.gate = row
@@ -194,8 +201,7 @@ class LiveView:
             totals = self._totals
             counts = {verdict: totals.verdicts[verdict] for verdict in VERDICTS}
             gate = dict(totals.gate)
-            # Copied here and summed up outside the lock: the sums take longer than the daemon should wait.
-            hists = {"infer": totals.infer.copy(), "verdict": totals.verdict.copy(), "slack": totals.slack.copy()}
+            hists = totals.histograms()
             state = self._state
         if after:
             changed = [kept.row for kept in ring if kept.revision > after]
@@ -222,8 +228,7 @@ class LiveView:
     def cumulative(self, bounds_ms: list[float]) -> dict[str, tuple[list[int], int, float]]:
         """Per latency: samples at or below each bound, samples in all, and their sum in milliseconds."""
         with self._lock:
-            totals = self._totals
-            hists = {"infer": totals.infer.copy(), "verdict": totals.verdict.copy(), "slack": totals.slack.copy()}
+            hists = self._totals.histograms()
         return {name: (hist.cumulative(bounds_ms), hist.count, hist.total_ms) for name, hist in hists.items()}
 
     def _keep_picture(self, seq: int, picture: Picture, *, is_reject: bool) -> None:

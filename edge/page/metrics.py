@@ -14,6 +14,7 @@ _HELP = {
     "infer": ("onbelt_infer_seconds", "Time of one part in the inference engine."),
     "verdict": ("onbelt_trigger_to_verdict_seconds", "From a part's trigger to the publication of its verdict."),
     "slack": ("onbelt_slack_seconds", "Time left to the deadline when the verdict was published; negative is late."),
+    "at_gate": ("onbelt_gate_slack_seconds", "Time left to the gate's own deadline when the verdict was there, by its acks."),
 }
 
 
@@ -54,11 +55,15 @@ def metrics_text(view: LiveView, *, readers: int = 0) -> str:
         lines += _head("onbelt_armed", "gauge", "1 while the gate may open on this box's PASS.")
         lines.append(f"onbelt_armed {int(state['armed'])}")
     for key, (name, text) in _HELP.items():
-        bounds = _SLACK_BOUNDS_MS if key == "slack" else _BOUNDS_MS
+        bounds = _SLACK_BOUNDS_MS if key in {"slack", "at_gate"} else _BOUNDS_MS
         below, count, total_ms = view.cumulative(bounds)[key]
         lines += _head(name, "histogram", text)
         lines += [f'{name}_bucket{{le="{bound / 1000:.6g}"}} {n}' for bound, n in zip(bounds, below, strict=True)]
         lines += [f'{name}_bucket{{le="+Inf"}} {count}', f"{name}_sum {_finite(total_ms) / 1000:.9g}", f"{name}_count {count}"]
+    deadline_ms = state.get("gate_deadline_ms")
+    if isinstance(deadline_ms, int | float) and not isinstance(deadline_ms, bool):
+        lines += _head("onbelt_deadline_seconds", "gauge", "How long after its trigger a verdict counts.")
+        lines.append(f"onbelt_deadline_seconds {deadline_ms / 1000:.6g}")
     lines += _health_lines(view.health) if view.health is not None else []
     model = state.get("model")
     model = model if isinstance(model, dict) else {}
@@ -95,6 +100,10 @@ def _health_lines(health: Health) -> list[str]:
         ("onbelt_clock_synchronized", "gauge", "1 while something sets the wall clock.", int(health.clk.src != "free")),
     ):
         lines += [*_head(name, kind, text), f"{name} {value}"]
+    if health.gate_slack_ms is not None:
+        text = "What 99.9 % of the recent verdicts had left of the gate's deadline: that less this is trigger to gate, p99.9."
+        lines += _head("onbelt_gate_slack_p999_seconds", "gauge", text)
+        lines.append(f"onbelt_gate_slack_p999_seconds {health.gate_slack_ms[1] / 1000:.6g}")
     for name, text, us in (
         ("onbelt_clock_offset_seconds", "Offset of the wall clock that is still being corrected.", health.clk.off_us),
         ("onbelt_clock_error_seconds", "Estimated error of the wall clock.", health.clk.unc_us),

@@ -250,6 +250,8 @@ class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         lost: such verdicts that a full journal had to let go, since it was begun: nobody was told of them.
         refused: messages and commands from outside that were refused.
         frame_to_verdict_ms: p50 and p99 of the recent ones; slack_ms the same, null before the first.
+        gate_slack_ms: what half and 99.9 % of the recent verdicts had left of the gate's own deadline D when it had them in hand,
+            by its acks; D less the second is the p99.9 from trigger to gate. Null without acks.
         disk_free_mb: free space where the journal lies. rss_mb: resident memory of the process.
         temp_c: degrees Celsius of the hottest thermal zones, null on a machine without any.
     """
@@ -269,6 +271,7 @@ class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reconnects: Count
     frame_to_verdict_ms: list[float] | None
     slack_ms: list[float] | None
+    gate_slack_ms: list[float] | None
     camera: CameraCounts
     journal_rows: Count
     disk_free_mb: Count

@@ -118,6 +118,8 @@ def test_the_screen_follows_the_belt_and_nothing_leaves_the_machine(chromium: An
     assert text(chromium, "g-open") == "1"
     assert text(chromium, "g-closed") == "4"
     assert "no verdict came" in text(chromium, "g-why")
+    assert float(script(chromium, "document.getElementById('times').rows[3].cells[3].textContent")) > 300, "at the gate"
+    assert text(chromium, "deadline") == "a verdict counts for 400 ms"
     assert "tray-128, version 7" in text(chromium, "model")
     assert "0.5 % of good parts" in text(chromium, "model")
     wait_for(lambda: len(chromium.find_elements("css selector", "#rejects button")) == 3, "three rejects at the side")

@@ -26,6 +26,7 @@ STATE: dict[str, Any] = {
     "boot": "01JD8Q7ZK3M5V9X2T4W6Y8A0BC",
     "camera": "c1 online",
     "broker": "connected",
+    "gate_deadline_ms": 400.0,
     "model": {
         "name": "tray-128",
         "version": 7,

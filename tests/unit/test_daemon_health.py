@@ -12,6 +12,7 @@ from edge.daemon.stages.capture import Capture
 from edge.daemon.stages.framecheck import FrameCheck
 from edge.daemon.stages.ledger import Answers, Ledger
 from edge.daemon.stages.parts import Outcome, Shot, Ticket
+from edge.daemon.state.slack import SlackWatch
 from edge.daemon.talk import health
 from edge.daemon.talk.health import HealthReport
 from edge.page.metrics import metrics_text
@@ -47,11 +48,12 @@ class Ward:
         self.capture = Capture(
             camera, Newest[Ticket](2), Newest[Shot](1), answers, FrameCheck(20.0), self.desk.station, self.desk.clock, 400.0
         )
+        self.slack = SlackWatch(self.desk.station, self.desk.clock)
         backfill = Backfill(self.desk.path, self.rest, "verdict-late/g1", None, deque(), lambda: 0)
         backfill.unsent = 4
         self.report = HealthReport(
             WHO, NAMES, self.desk.line, self.rest, ledger, self.desk.figures, self.capture, self.desk.publisher,
-            backfill, lambda: self.refused, self.desk.path, self.desk.clock, self.desk.view,
+            backfill, self.slack, lambda: self.refused, self.desk.path, self.desk.clock, self.desk.view,
         )  # fmt: skip
 
     def say(self):
@@ -76,6 +78,15 @@ def test_it_says_what_was_refused_and_how_the_clock_stands(tmp_path, monkeypatch
     assert said.unsent == 4
 
 
+def test_it_says_what_time_verdicts_had_left_at_the_gate(tmp_path):
+    ward = Ward(tmp_path, ScriptedCamera([]))
+    assert ward.say().gate_slack_ms is None
+    for part in range(999):
+        ward.slack.acked(20.0 if part < 2 else 300.0)
+    assert ward.say().gate_slack_ms == [300.0, 20.0]
+    assert not ward.desk.station.snapshot().conditions
+
+
 def test_it_counts_frames_that_became_no_parts_picture(tmp_path):
     frames = [frame(1), frame(2, complete=False), frame(9, seed=5)]
     ward = Ward(tmp_path, CountingCamera(frames, skipped=4))
@@ -96,6 +107,8 @@ def test_the_metrics_have_it_by_reason_and_by_kind(tmp_path, monkeypatch):
     assert "onbelt_invalid_total" not in metrics_text(ward.desk.view)
     ward.desk.step(outcome(1, reason="frozen"), outcome(2, reason="late"), outcome(3, reason="late"))
     ward.refused = 3
+    ward.slack.acked(120.0)
+    ward.desk.view.set_state({"gate_deadline_ms": 400.0})
     ward.desk.publisher.clock_state = ClockState("ntp", -12, 180)
     monkeypatch.setattr(health, "temperatures", lambda: {"CPU-therm": 61.5})
     ward.say()
@@ -107,6 +120,8 @@ def test_the_metrics_have_it_by_reason_and_by_kind(tmp_path, monkeypatch):
         "onbelt_refused_total 3",
         "onbelt_unsent_verdicts 4",
         "onbelt_clock_synchronized 1",
+        "onbelt_gate_slack_p999_seconds 0.12",
+        "onbelt_deadline_seconds 0.4",
         "onbelt_clock_offset_seconds -1.2e-05",
         "onbelt_clock_error_seconds 0.00018",
         'onbelt_temperature_celsius{zone="CPU-therm"} 61.5',
@@ -126,7 +141,7 @@ def test_a_message_with_everything_at_its_longest_has_room(tmp_path, monkeypatch
     ward = Ward(tmp_path, ScriptedCamera([]))
     for n in range(24):
         ward.desk.figures.count("invalid", [f"{n:014d}"])
-    for rolling in (ward.desk.figures.own_ms, ward.desk.figures.slack_ms):
+    for rolling in (ward.desk.figures.own_ms, ward.desk.figures.slack_ms, ward.slack.recent_ms):
         rolling.add(12345.678)
     ward.say()
     assert len(ward.rest.sent[-1].payload) < wire.MAX_HEALTH_BYTES - 200

@@ -3,7 +3,7 @@
 import random
 
 from edge.daemon.state.phase import Station
-from edge.daemon.state.slack import CONDITION, PAUSE_NS, SlackWatch
+from edge.daemon.state.slack import CONDITION, NEAR, PAUSE_NS, SlackWatch
 from tests.support.station import HandClock
 
 
@@ -69,3 +69,31 @@ def test_after_a_pause_the_way_is_judged_anew():
     for _ in range(100):
         watch.acked(dice.gauss(5.0, 5.0))
     assert CONDITION in conditions(station)
+
+
+def test_it_warns_when_one_part_in_a_thousand_comes_near_the_deadline_and_stays_armed():
+    dice, station = random.Random(5), Station(HandClock())
+    watch = SlackWatch(station, HandClock())
+    for part in range(6000):
+        watch.acked(30.0 if part < 4000 and part % 200 == 0 else dice.gauss(300.0, 8.0))
+    left = watch.look(400.0)
+    assert left is not None
+    assert left[1] == 30.0
+    assert [one.severity for one in conditions(station).values()] == ["warning"]
+    assert "30 ms before its deadline" in conditions(station)[NEAR].text
+    for _ in range(5000):
+        watch.acked(dice.gauss(300.0, 8.0))
+    left = watch.look(400.0)
+    assert left is not None
+    assert left[1] > 250
+    assert conditions(station) == {}
+
+
+def test_a_few_acks_give_no_warning():
+    station = Station(HandClock())
+    watch = SlackWatch(station, HandClock())
+    assert watch.look(400.0) is None
+    for _ in range(20):
+        watch.acked(5.0)
+    assert watch.look(400.0) == [5.0, 5.0]
+    assert conditions(station) == {}

@@ -68,6 +68,7 @@ def test_the_state_holds_what_the_page_shows(page):
     assert state["gate"] == {"pass/verdict": 1, "reject/missing": 1}
     assert state["state"] == STATE
     assert state["latency"]["infer"]["p99"] == 9.8
+    assert state["latency"]["at_gate"] == {"p50": 180.0, "p99": 180.0, "p999": 180.0, "min": 180.0, "max": 180.0, "n": 1.0}
 
 
 def test_health_is_about_the_server_not_about_the_belt(page):
@@ -96,6 +97,7 @@ def test_metrics_follow_prometheus_rules(view, page):
     assert values["onbelt_armed"] == 1
     assert values['onbelt_infer_seconds_bucket{le="0.01"}'] == 2
     assert values['onbelt_infer_seconds_bucket{le="0.00562341"}'] == 0
+    assert values["onbelt_gate_slack_seconds_count"] == 1
     assert values["onbelt_infer_seconds_sum"] == pytest.approx(0.0196)
     buckets = [value for key, value in values.items() if key.startswith("onbelt_slack_seconds_bucket")]
     assert buckets == sorted(buckets)

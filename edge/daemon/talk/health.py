@@ -12,6 +12,7 @@ from edge.daemon.stages.figures import Figures
 from edge.daemon.stages.identity import Identity
 from edge.daemon.stages.ledger import Ledger
 from edge.daemon.stages.publish import Publisher
+from edge.daemon.state.slack import SlackWatch
 from edge.mqtt.link import Link
 from edge.page.live import LiveView
 from edge.system.thermal import temperatures
@@ -28,7 +29,8 @@ class HealthReport:
     Args:
         who, names: identity and topics. line, rest: the connections; the message goes over the second.
         ledger, figures, capture, publisher, backfill: what is counted.
-        refused: messages from outside that were refused. journal: whose disk is reported. clock: this machine's.
+        slack: what gates say of the time left. refused: messages from outside that were refused.
+        journal: whose disk is reported. clock: this machine's.
         view: the page, or None.
     """
 
@@ -43,6 +45,7 @@ class HealthReport:
         capture: Capture,
         publisher: Publisher,
         backfill: Backfill,
+        slack: SlackWatch,
         refused: Callable[[], int],
         journal: Path,
         clock: Clock,
@@ -57,6 +60,7 @@ class HealthReport:
         self._capture = capture
         self._publisher = publisher
         self._backfill = backfill
+        self._slack = slack
         self._refused = refused
         self._journal = journal
         self._view = view
@@ -87,6 +91,7 @@ class HealthReport:
             reconnects=max(0, self._line.reconnects - 1),
             frame_to_verdict_ms=figures.own_ms.percentiles(50, 99),
             slack_ms=figures.slack_ms.percentiles(50, 1),
+            gate_slack_ms=self._slack.look(self._who.valid_ms),
             camera=wire.CameraCounts(*self._capture.counts()),
             journal_rows=self._publisher.rows,
             disk_free_mb=_disk_free_mb(self._journal),

@@ -239,12 +239,12 @@ function counters(live) {
   setText(byId("n-rate"), fixed(live.rate, 1));
   const idle = live.idle_s;
   setText(byId("age"), idle === null ? "no part yet" : idle > IDLE_S ? `no part for ${ago(idle)}` : "live");
-  const rows = [live.latency.infer, live.latency.verdict, live.latency.slack];
+  const rows = [live.latency.infer, live.latency.verdict, live.latency.slack, live.latency.at_gate];
   rows.forEach((row, index) => {
     const cells = byId("times").rows[index].cells;
-    [row.p50, row.p99, row.p999, index === 2 ? row.min : row.max].forEach((value, at) => {
+    [row.p50, row.p99, row.p999, index >= 2 ? row.min : row.max].forEach((value, at) => {
       setText(cells[at + 1], millis(value));
-      cells[at + 1].classList.toggle("bad", index === 2 && isNumber(value) && value < 0);
+      cells[at + 1].classList.toggle("bad", index >= 2 && isNumber(value) && value < 0);
     });
   });
   let open = 0, closed = 0;
@@ -276,6 +276,7 @@ function station(state, live) {
   setText(byId("unarmed-why"), sentence(reasons.join("; ") || "no reason was given"));
   byId("warned").hidden = state.armed !== true || reasons.length === 0;
   byId("warned-why").replaceChildren(...reasons.map((reason) => make("span", "", sentence(reason))));
+  setText(byId("deadline"), isNumber(state.gate_deadline_ms) ? `a verdict counts for ${millis(state.gate_deadline_ms)} ms` : "");
   setText(byId("station"), [state.line, state.station].filter(Boolean).join(" / ") + (state.simulated ? " (simulated camera)" : ""));
   const model = state.model || {}, limit = model.limit || {};
   const promise = !isNumber(limit.false_reject) ? "" : `at most ${+(limit.false_reject * 100).toPrecision(3)}\u00a0% of good parts rejected, ` +
