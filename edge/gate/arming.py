@@ -172,6 +172,12 @@ class Station:
             return ["the station's self-check has expired or is missing: it must replay its golden frames"]
         return []
 
+    def beats_come(self, now_ns: int) -> bool:
+        """The newest beat is no older than the next one may be in coming."""
+        if self.birth is None or self._beat is None:
+            return False
+        return now_ns - self._beat_ns < round((1 + BEAT_GRACE) / self.birth.beat_hz * 1e9)
+
     def silent_after_ns(self) -> int | None:
         """When silence from now on would disarm; None before the first beat."""
         if self.birth is None or self._beat is None:

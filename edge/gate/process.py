@@ -10,6 +10,7 @@ import logging
 import select
 import socket
 import threading
+from collections import Counter
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -51,6 +52,11 @@ logger = logging.getLogger(__name__)
 
 LINE_LENGTH = 240  # longest text in an alarm
 WHY_LENGTH = 96
+REFUSED = (
+    "malformed", "not-for-us", "unknown-part", "other-part", "late", "stale-boot", "wrong-model", "no-token", "bad-mac",
+    "trigger-refused", "encoder-refused",
+)  # fmt: skip
+REFUSED_NS = 60 * NS_PER_S  # between two warnings of what was refused
 LISTEN_NS = 1 * NS_PER_S  # after a connect, for what the broker holds on `quarantine`
 RENEW_NS = 6_000_000_000  # longer than a connection must last to count as a good one
 
@@ -88,6 +94,8 @@ class GateProcess:
         self._boot = new_boot(clock.utc_us())
         self._suspects = SuspectParts(config.station.station, config.station.gate)
         self._connects = 0
+        self._refused: Counter[str] = Counter()
+        self._refused_ns = -REFUSED_NS
         self._say_suspects_ns: int | None = None
         self._max_turn_ms = 0.0
         self._wake_in, self._wake_out = socket.socketpair()
@@ -122,6 +130,7 @@ class GateProcess:
             for action in self.step():
                 self._carry_out(action)
             self._wiring.kick(stop=self._gate.stopping)
+            self.warn_of_refused(begin_ns)
             self._tell_supervisor(begin_ns)
             self._max_turn_ms = max(self._max_turn_ms, (self._clock.monotonic_ns() - begin_ns) / NS_PER_MS)
         self._notifier.stopping()
@@ -132,6 +141,18 @@ class GateProcess:
         if self._notifier.watchdog_s and now_ns - self._told_ns >= self._notifier.watchdog_s * 1e9 / 4:
             self._told_ns = now_ns
             self._notifier.alive()
+
+    def warn_of_refused(self, now_ns: int) -> None:
+        """Say what was refused since the last time, at most once a minute: whoever floods the gate must not fill its log."""
+        if now_ns - self._refused_ns < REFUSED_NS:
+            return
+        known = {name: self._gate.counts[name] for name in REFUSED if self._gate.counts[name]}
+        known |= {"malformed-trigger": self._wiring.refused} if self._wiring.refused else {}
+        new = Counter(known) - self._refused
+        if new:
+            self._refused, self._refused_ns = Counter(known), now_ns
+            told = ", ".join(f"{count} {name}" for name, count in sorted(new.items()))
+            logger.warning("messages refused: %s (docs/gate.md says what each means; said at most once a minute)", told)
 
     def step(self) -> list[Action]:
         """One turn: everything that came, then the time."""
@@ -243,10 +264,11 @@ class GateProcess:
     def _hear_anew(self) -> None:
         """No verdicts may mean a connection on which confirmations were lost.
 
-        The broker then holds back everything of QoS 1 until it ends (mosquitto after 20 messages), while beats still come.
+        The broker then holds back everything of QoS 1 until it ends (mosquitto after 20 messages), while beats still come. Where
+        none come it is the station that is silent: a new connection would only keep the alarm back that is about to say so.
         """
         now_ns = self._clock.monotonic_ns()
-        if now_ns - self._renewed_ns >= RENEW_NS:
+        if now_ns - self._renewed_ns >= RENEW_NS and self._gate.hears_beats(now_ns):
             self._renewed_ns = now_ns
             self._link.renew("no verdicts come on it")
 

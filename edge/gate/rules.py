@@ -80,6 +80,10 @@ class Gate:
         """The station reads this machine's clock: the trigger a verdict names is compared with the part's."""
         return self._in_step.shared
 
+    def hears_beats(self, now_ns: int) -> bool:
+        """The station's beats come at this moment."""
+        return self._station.beats_come(now_ns)
+
     def next_wake_ns(self) -> int | None:
         """When `tick` must be called at the latest: the next decision, or the moment silence disarms."""
         moments = [self._register.next_deadline_ns(), self._station.silent_after_ns() if self.armed else None]
