@@ -5,8 +5,9 @@ skips older ones. Older frames give way to newer ones, and both kinds are counte
 period is known, nearly two periods without a frame are a stall, said at once rather than at the part's deadline.
 
 A frame begun later than a trigger allows belongs to a later part and is left for it. Without that bound one missed exposure would
-give every part after it its neighbour's picture, each time within its deadline, and nothing would look wrong. The two bounds
-together must be less than the time from part to part: then no frame lies within the bounds of two.
+give every part after it its neighbour's picture, each time within its deadline, and nothing would look wrong. The same holds the
+other way round where a part is never asked for and its frame is left over. Where parts follow each other faster than both bounds
+together, these are narrowed: no frame lies within the bounds of two parts in a row.
 """
 
 import threading
@@ -51,6 +52,7 @@ class FrameStream:
         self._failure = ""
         self._period_ns = 0
         self._last_ns = 0
+        self._asked: Trigger | None = None
 
     def begin(self, period_ns: int, first_ns: int = FIRST_FRAME_NS) -> None:
         """A stream starts: forget the last one.
@@ -64,6 +66,7 @@ class FrameStream:
             self._interrupted = False
             self._failure = ""
             self._period_ns = period_ns
+            self._asked = None
             self._last_ns = time.monotonic_ns() + first_ns
 
     def put(self, frame: Frame) -> None:
@@ -106,7 +109,8 @@ class FrameStream:
             MissedError: the next frame was begun later than it may; it is left for its own part.
             CameraError: no such frame in time, the stream stalls or has ended, or `interrupt` was called.
         """
-        not_before_ns, late_ns = trigger.mono_ns - early_ns, 0 if trigger.following else late_ns
+        early_ns, late_ns = self._narrowed(trigger, early_ns, 0 if trigger.following else late_ns)
+        not_before_ns = trigger.mono_ns - early_ns
         until_ns = time.monotonic_ns() + round(timeout_s * 1e9)
         with self._ready:
             while True:
@@ -128,6 +132,17 @@ class FrameStream:
                 if now_ns >= until_ns:
                     raise CameraError(f"{name}: no frame within {timeout_s * 1000:.0f} ms")
                 self._ready.wait(min(until_ns - now_ns, self._period_ns // LOOKS or 50_000_000) / 1e9)
+
+    def _narrowed(self, trigger: Trigger, early_ns: int, late_ns: int) -> tuple[int, int]:
+        """The bounds, so that they do not reach into those of the part before; a camera that runs by itself has no early one."""
+        last, self._asked = self._asked, trigger
+        if not early_ns or not late_ns or last is None or trigger.count <= last.count:
+            return early_ns, late_ns
+        pitch_ns = (trigger.mono_ns - last.mono_ns) // (trigger.count - last.count)  # on average, where parts were not asked for
+        if early_ns + late_ns < pitch_ns:
+            return early_ns, late_ns
+        late_ns = max(1, min(late_ns, pitch_ns // 2))  # 0 would be none
+        return max(0, min(early_ns, pitch_ns - late_ns - 1)), late_ns
 
     def _skip_until(self, not_before_ns: int) -> None:
         # A damaged frame's time is as good as any: it stands for the picture this trigger should have got.

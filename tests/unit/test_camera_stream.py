@@ -65,6 +65,40 @@ def test_a_damaged_frame_that_is_too_late_stays_too():
     assert not stream.take("c1", Trigger(4, now_ns), 1.0, late_ns=LATE_NS).complete
 
 
+@pytest.mark.parametrize("pitch_ms", [8, 15, 20, 25, 40])
+@pytest.mark.parametrize("delay_ms", [0.5, 3.0])
+def test_a_part_nobody_asked_for_leaves_its_frame_to_no_other(pitch_ms, delay_ms):
+    begin_ns, pitch_ns = time.monotonic_ns() - 10**9, pitch_ms * MS
+    stream = streamed()
+    taken = []
+    for part in (1, 2, 4, 5, 6, 7):  # part 3 gave way to a newer one before the camera was asked for it
+        for number in (3, 4) if part == 4 else (part,):
+            stream.put(frame(number, begin_ns + number * pitch_ns + round(delay_ms * MS)))
+        found = stream.take("c1", Trigger(part, begin_ns + part * pitch_ns), 1.0, early_ns=20 * MS, late_ns=LATE_NS)
+        taken.append(found.frame_id)
+    assert taken == [1, 2, 4, 5, 6, 7]
+    assert stream.skipped == 1
+
+
+def test_a_bound_wider_than_from_part_to_part_does_not_let_the_next_parts_frame_through():
+    begin_ns = time.monotonic_ns() - 10**9
+    stream = streamed(*(frame(n, begin_ns + n * PITCH_NS) for n in (1, 2, 4, 5)))
+    ask = {"early_ns": 20 * MS, "late_ns": 60 * MS}
+    taken = [stream.take("c1", Trigger(part, begin_ns + part * PITCH_NS), 1.0, **ask).frame_id for part in (1, 2)]
+    with pytest.raises(MissedError, match=r"began 40\.0 ms after its trigger, at most 20\.0 ms"):
+        stream.take("c1", Trigger(3, begin_ns + 3 * PITCH_NS), 1.0, **ask)
+    taken += [stream.take("c1", Trigger(part, begin_ns + part * PITCH_NS), 1.0, **ask).frame_id for part in (4, 5)]
+    assert taken == [1, 2, 4, 5]
+
+
+def test_triggers_of_one_moment_are_bounded_too():
+    now_ns = time.monotonic_ns()
+    stream = streamed(frame(1, now_ns), frame(2, now_ns + MS))
+    assert stream.take("c1", Trigger(1, now_ns), 1.0, early_ns=20 * MS, late_ns=LATE_NS).frame_id == 1
+    with pytest.raises(MissedError):
+        stream.take("c1", Trigger(2, now_ns), 1.0, early_ns=20 * MS, late_ns=LATE_NS)
+
+
 def test_who_asks_for_any_following_frame_gets_it_however_late():
     now_ns = time.monotonic_ns()
     stream = streamed(frame(1, now_ns - PITCH_NS), frame(2, now_ns))
