@@ -43,7 +43,7 @@ class Timing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     gate_ms: Positive
     lead_ms: NotNegative = 20.0  # a pneumatic blow-off valve opens in 5 to 20 ms
-    margin_ms: NotNegative = 20.0  # worst wake-up seen of this loop on a fully loaded two-core box: 12 ms
+    margin_ms: NotNegative = 20.0  # worst with six times the work two cores can do: 24 ms late; later than this costs a good part
     min_pitch_ms: NotNegative = 0.0  # 0: `GateConfig.min_pitch_ms` finds it
 
 

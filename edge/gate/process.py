@@ -186,6 +186,7 @@ class GateProcess:
             "dropped": self._link.dropped,
             "triggers_refused": self._wiring.refused,
             "max_turn_ms": round(self._max_turn_ms, 2),
+            "max_late_ms": round(self._gate.max_late_ns / NS_PER_MS, 2),
         }
 
     def close(self) -> None:

@@ -43,6 +43,7 @@ class Gate:
 
     Attributes:
         counts: what happened so far, by name ("opened", "late", "duplicate", ...).
+        max_late_ns: the longest that a part's D had passed when it was decided.
     """
 
     def __init__(self, settings: GateSettings) -> None:
@@ -58,6 +59,7 @@ class Gate:
         self._last_count = -1
         self._count_back = ""
         self.counts: Counter[str] = Counter()
+        self.max_late_ns = 0
         self._standing = Standing(settings, self.counts)
 
     @property
@@ -263,6 +265,7 @@ class Gate:
         return self._station.token_lives(slot.token, now_ns)
 
     def _decide(self, slot: Slot, now_ns: int) -> list[Action]:
+        self.max_late_ns = max(self.max_late_ns, now_ns - slot.deadline_ns)
         answered = bool(slot.permit or slot.veto)
         ripe = self.armed and self._may_open(slot, now_ns)
         opened = ripe and not self._pitch.blocks(slot)

@@ -92,6 +92,7 @@ def test_a_decision_that_comes_too_late_to_act_does_not_open(world):
     actions = [*world.beat(), *world.tick()]
     assert opened(actions) == []
     assert acks(actions) == [("reject", "late")]
+    assert world.gate.max_late_ns == 25 * MS
 
 
 def test_a_trigger_read_late_gains_no_time(world):
