@@ -2,12 +2,16 @@
 
     python benchmarks/training_speed.py --report docs/training-speed.md
     python benchmarks/training_speed.py --rounds 2 --block 1
+    python benchmarks/training_speed.py --tried shop/tray/train/good --size 128 --threads 1
 
 anomalib's default is the paper's step (Algorithm 1: one picture, one natural picture, five passes) in fp32, NCHW, each network
 called by itself. It is timed as that setting of our own step to the paper's letter, not with anomalib's code, whose import needs
 torchvision. Ours beside it: the same step with channels last, and both phases of the short recipe. Pictures are generated; what
 is on them costs no time. A block of steps of each, in turn, so that other work on the machine hits all alike; medians of the
 rounds.
+
+With --tried the short recipe's student alone, as it is and in the two ways torch offers to make a step faster: bf16 autocast of
+its network, and torch.compile (docs/adr/0012). All start from one state and take the same steps on the same pictures.
 """
 
 import argparse
@@ -21,9 +25,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from benchmarks.page import replace_block
 from edge.engine.machine import this_machine
+from edge.preprocess import fit
 from training.features import teacher_statistics
 from training.networks.detector import Detector
 from training.networks.pdn import Pdn, PdnSize
@@ -78,10 +84,58 @@ def make_settings(size: int) -> dict[str, tuple[Any, int]]:
     }
 
 
+def make_tried(folder: Path, size: int) -> dict[str, tuple[Any, int]]:
+    """The student's step as it is and as it was tried: name -> (trainer, pictures a step).
+
+    Args:
+        folder: its first PICTURES pictures are trained on.
+        size: side of the picture in pixels.
+    """
+    paths = sorted(folder.glob("*.png"))[:PICTURES]
+    if not paths:
+        raise SystemExit(f"training_speed: expected pictures in {folder}, found no *.png")
+    frames = np.stack([fit(np.asarray(Image.open(path).convert("RGB")), size) for path in paths])
+
+    def natural(rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        return generate_texture(rng, size)
+
+    config = make_config("dfsc-efficientad-s", size=size)
+    assert isinstance(config.knobs, FastKnobs)
+    plain = FastTrainer(config, detector_for(config, frames), frames, natural, torch.device("cpu"))
+    plain.step_number = config.knobs.autoencoder_steps
+    plain.step()  # the auto-encoder's vectors are stored once, before the copies are made
+    autocast, compiled, both = (copy.deepcopy(plain) for _ in range(3))
+    for trainer in (autocast, both):
+        _cast(student_of(trainer))
+    for trainer in (compiled, both):
+        student_of(trainer).compile()
+    settings = {"as it is": plain, "bf16 autocast": autocast, "torch.compile": compiled, "both": both}
+    return {name: (trainer, config.knobs.student_batch) for name, trainer in settings.items()}
+
+
+def student_of(trainer: FastTrainer) -> torch.nn.Module:
+    """The network that is trained."""
+    return trainer._student  # noqa: SLF001
+
+
+def _cast(network: torch.nn.Module) -> None:
+    """Let a network compute in bfloat16 where torch deems it safe; its weights and what it gives stay float32."""
+    plain = network.forward
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out: torch.Tensor = plain(x)
+        return out.float()
+
+    network.forward = forward
+
+
 def measure(settings: dict[str, tuple[Any, int]], rounds: int, block: int) -> dict[str, float]:
     """Median seconds a step of each setting."""
-    for trainer, _ in settings.values():
+    for name, (trainer, _) in settings.items():
+        start = time.perf_counter()
         trainer.step()  # what the first step alone does is no step's cost
+        print(f"first step of {name}: {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
     times: dict[str, list[float]] = {name: [] for name in settings}
     for done in range(rounds):
         for name, (trainer, _) in settings.items():
@@ -122,6 +176,24 @@ def report(medians: dict[str, float], settings: dict[str, tuple[Any, int]], size
     )
 
 
+def report_tried(medians: dict[str, float], command: str) -> str:
+    """The table of what was tried."""
+    base, *_ = medians.values()
+    day = datetime.now(timezone.utc).date()
+    rows = [f"| {name} | {seconds:.3f} | {seconds / base:.2f} |" for name, seconds in medians.items()]
+    machine = f"{this_machine()}, torch {torch.__version__} with {torch.get_num_threads()} threads"
+    return "\n".join(
+        [
+            f"`{command}`, {machine}, {day}.",
+            "",
+            "| student's step | s a step | of the step as it is |",
+            "|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
 def main() -> int:
     """Measures, prints, and writes the report where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -129,7 +201,15 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7, help="blocks of each setting (default: %(default)s)")
     parser.add_argument("--block", type=int, default=3, help="steps a block (default: %(default)s)")
     parser.add_argument("--report", type=Path, help="put the table between the markers of this page, too")
+    parser.add_argument("--tried", type=Path, metavar="FOLDER", help="time what was tried instead, on pictures of this folder")
+    parser.add_argument("--threads", type=int, help="torch's threads (default: torch's choice)")
     args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.tried:
+        medians = measure(make_tried(args.tried, args.size), args.rounds, args.block)
+        print(report_tried(medians, "python benchmarks/training_speed.py " + " ".join(sys.argv[1:])))
+        return 0
     settings = make_settings(args.size)
     medians = measure(settings, args.rounds, args.block)
     text = report(medians, settings, args.size, f"make training-speed (rounds {args.rounds}, blocks of {args.block})")
