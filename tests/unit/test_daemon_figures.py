@@ -2,7 +2,8 @@
 
 import pytest
 
-from edge.daemon.stages.figures import WINDOW, Figures, Rolling
+from edge.daemon.rolling import WINDOW, Rolling
+from edge.daemon.stages.figures import Figures
 from edge.daemon.stages.progress import Progress
 from tests.support.station import HandClock
 

@@ -16,7 +16,7 @@ p99.9 from trigger to gate; D itself is the gate's, and no ack names it. A warni
 import threading
 
 from edge.clock import Clock
-from edge.daemon.stages.figures import Rolling
+from edge.daemon.rolling import Rolling
 from edge.daemon.state.phase import Station
 
 CONDITION = "slack"
