@@ -5,7 +5,8 @@ import argparse
 import pytest
 
 from export.commands import export
-from export.pipeline import PRECISIONS
+from export.pipeline import PRECISIONS, uncounted_branches
+from training.networks.detector import Fusion
 
 
 def test_every_precision_that_is_offered_is_one_the_exporter_writes(capsys):
@@ -17,3 +18,9 @@ def test_every_precision_that_is_offered_is_one_the_exporter_writes(capsys):
         parser.parse_args(["run", "data", "--out", "a.onbelt", "--precision", "fp16"])
     assert caught.value.code == 2
     assert "int8" in capsys.readouterr().err
+
+
+def test_the_manifest_names_the_branches_that_have_no_weight():
+    assert uncounted_branches(Fusion()) == []
+    assert uncounted_branches(Fusion(global_weight=0.0)) == ["global"]
+    assert uncounted_branches(Fusion(st_weight=0.0, ae_weight=0.5, global_weight=0.0)) == ["st", "global"]
