@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
+import onnxruntime
 import openvino
 import torch
 from numpy.typing import NDArray
@@ -146,19 +147,45 @@ def as_input(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.ascontiguousarray(frame.transpose(2, 0, 1)[None].astype(np.float32) / 255.0)
 
 
-class Compiled:
-    """A model of OpenVINO on the CPU, behind the `infer` that is timed: its input is prepared beforehand, in its favour."""
+class _Prepared:
+    """What is timed: `infer` of frames whose inputs have been made beforehand, in the other side's favour."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._inputs: dict[int, tuple[NDArray[np.uint8], NDArray[np.float32]]] = {}
+
+    def _input(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+        found = self._inputs.get(id(frame))
+        if found is None:
+            found = self._inputs[id(frame)] = (frame, as_input(frame))  # the frame, too: no other may get its id
+        return found[1]
+
+
+class Compiled(_Prepared):
+    """A model of OpenVINO on the CPU."""
 
     def __init__(self, model: "openvino.Model", name: str, threads: int) -> None:
+        super().__init__(name)
         options = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
         self._request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
-        self._inputs: dict[int, NDArray[np.float32]] = {}
-        self.name = name
 
     def infer(self, frame: NDArray[np.uint8]) -> float:
         """The score of one frame."""
-        prepared = self._inputs.get(id(frame))
-        if prepared is None:
-            prepared = self._inputs[id(frame)] = as_input(frame)
-        self._request.infer([prepared], share_inputs=True, share_outputs=True)
+        self._request.infer([self._input(frame)], share_inputs=True, share_outputs=True)
         return float(self._request.get_output_tensor(0).data.ravel()[0])
+
+
+class InOnnxRuntime(_Prepared):
+    """An ONNX file under ONNX Runtime on the CPU, with its defaults but for the threads."""
+
+    def __init__(self, onnx: Path, name: str, threads: int) -> None:
+        super().__init__(name)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self._session = onnxruntime.InferenceSession(str(onnx), options, providers=["CPUExecutionProvider"])
+        (self._port,) = (port.name for port in self._session.get_inputs())
+
+    def infer(self, frame: NDArray[np.uint8]) -> float:
+        """The score of one frame."""
+        score, *_ = self._session.run(None, {self._port: self._input(frame)})
+        return float(score.ravel()[0])
