@@ -126,6 +126,16 @@ def page(found: dict[str, list[Trial]], missed_beats: int) -> str:
         f"`missed_beats = {missed_beats}`, mosquitto between the two.",
         "Safe: no opening from two heartbeats (200 ms) after the signal on, and never one for a part triggered after it.",
         "",
+        "D is 170 ms for a reason: a part judged good before the signal opens at its own D, up to D after the signal, and "
+        "nothing can or should prevent it. With a D above two beats, 200 ms, the gate would open later than that by "
+        "design, as one with the usual 400 ms does. What holds at every D is the other half: no part that came after the "
+        "signal goes through.",
+        "",
+        f"The alarm is for people and no part of this. It is due {missed_beats} beats and a half after the last one, with "
+        "three 250 to 350 ms after the signal, and takes its way through the broker. The gate must not take another "
+        "connection then: it did so at each line stop, 0.3 s after the signal, and the alarm waited for it. It does so "
+        "now only while beats come.",
+        "",
         "| signal | times | safe | signal to last opening, ms (median, worst) | openings for parts triggered after it | "
         "signal to the gate's alarm, ms (median, worst) | no alarm within 1 s |",
         "|---|---|---|---|---|---|---|",
