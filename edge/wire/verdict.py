@@ -49,7 +49,7 @@ REASONS = {
     "defocus": "the frame is not sharp",
     "absent": "no part is seen where one should be",
     "shifted": "the part lies elsewhere than it should",
-    "stale": "the frame was exposed before its trigger or after the deadline: it may show another part",
+    "stale": "the frame was exposed before its trigger, too long after it or after the deadline: it may show another part",
 }
 
 Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]

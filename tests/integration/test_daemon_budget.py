@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from edge.daemon.pulse import _rss_mb
 from edge.daemon.stages.figures import Figures
+from edge.daemon.talk.health import resident_mb
 from tests.support.rig import Ear, Rig, until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -49,10 +49,10 @@ def test_overhead_at_thirty_parts_a_second(rig, capsys):
 def test_memory_stands_still(rig):
     rig.parts(400, rate_hz=100)
     gc.collect()
-    before = _rss_mb()
+    before = resident_mb()
     rig.parts(1200, rate_hz=100)
     gc.collect()
-    assert _rss_mb() - before < 24, "the page keeps 24 pictures, the figures 4096 values, nothing else grows"
+    assert resident_mb() - before < 24, "the page keeps 24 pictures, the figures 4096 values, nothing else grows"
 
 
 def test_a_broker_that_freezes_costs_no_part_its_answer(rig, mosquitto):

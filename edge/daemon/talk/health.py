@@ -95,7 +95,7 @@ class HealthReport:
             camera=wire.CameraCounts(*self._capture.counts()),
             journal_rows=self._publisher.rows,
             disk_free_mb=_disk_free_mb(self._journal),
-            rss_mb=_rss_mb(),
+            rss_mb=resident_mb(),
             temp_c=temperatures(),
             clk=wire.ClockHealth(clock.src, clock.off_us, clock.unc_us),
         )
@@ -109,7 +109,8 @@ def _disk_free_mb(path: Path) -> int:
     return disk.f_bavail * disk.f_frsize // 2**20
 
 
-def _rss_mb() -> int:
+def resident_mb() -> int:
+    """What this process holds in memory, MB of 2^20 bytes."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES // 2**20
     except (OSError, ValueError, IndexError):
