@@ -79,6 +79,7 @@ class Connection:
         self._why = ""
         self._properties = PublishProperties()
         self._kept: dict[str, bytes] = {}
+        self._cleared: dict[str, Delivery] = {}
         self._dirty: dict[str, None] = {}
         self._keeping = threading.Lock()
         self._logged: tuple[str, float] = ("", 0.0)
@@ -152,7 +153,11 @@ class Connection:
             client.unsubscribe(list(topics))
 
     def keep(self, topic: str, payload: bytes) -> None:
-        """Publish retained, now or as soon as there is a connection, and again after each connect. An empty payload clears."""
+        """Publish retained, now or as soon as there is a connection, and again after each connect.
+
+        An empty payload clears, once: when the broker has confirmed it the topic is forgotten, since somebody else may have
+        spoken there before the next connect.
+        """
         with self._keeping:
             if self._kept.get(topic) == payload:
                 return
@@ -244,6 +249,10 @@ class Connection:
         level = min(self._level, logging.INFO)
         logger.log(level, "%s: connected to %s with MQTT %s", self._client_id, self._broker, self.protocol)
         with self._keeping:
+            for topic, delivery in self._cleared.items():
+                if delivery.done and topic not in self._dirty:
+                    del self._kept[topic]
+            self._cleared.clear()
             self._dirty = dict.fromkeys(self._kept)
         self._publish_kept()
         self._tell_change("")
@@ -310,6 +319,10 @@ class Connection:
         with self._keeping:
             for topic in list(self._dirty):
                 payload = self._kept[topic]
-                if self.publish(topic, payload, qos=1, retain=True) is None:
+                delivery = self.publish(topic, payload, qos=1, retain=True)
+                if delivery is None:
                     return
                 del self._dirty[topic]
+                self._cleared.pop(topic, None)
+                if not payload:
+                    self._cleared[topic] = delivery

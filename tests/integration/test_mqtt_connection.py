@@ -215,6 +215,27 @@ def test_a_connection_that_never_confirms_is_left_all_the_same(mosquitto, end):
         proxy.close()
 
 
+def test_what_was_cleared_is_not_cleared_again_after_another_spoke_there(mosquitto):
+    connection = make(mosquitto)
+    listener = Listener(mosquitto.port, ["s/#"])
+    try:
+        connection.keep("s/alarm", b"mine")
+        connection.start()
+        assert listener.wait_for(lambda got: [m.payload for m in got] == [b"mine"])
+        connection.keep("s/alarm", b"")
+        assert listener.wait_for(lambda got: [m.payload for m in got] == [b"mine", b""])
+        assert until(lambda: all(delivery.done for delivery in connection._cleared.values()))
+        listener.client.publish("s/alarm", b"another's", 1, retain=True).wait_for_publish(5)
+        connection.renew("the test wants another connection")
+        assert until(lambda: connection.reconnects == 2 and connection.connected)
+        connection.keep("s/end", b"x")
+        assert listener.wait_for(lambda got: any(m.topic == "s/end" for m in got))
+        assert [m.payload for m in listener.got if m.topic == "s/alarm"] == [b"mine", b"", b"another's"]
+    finally:
+        connection.close()
+        listener.close()
+
+
 def test_the_will_is_published_and_a_restart_follows_it(mosquitto):
     listener = Listener(mosquitto.port, ["s/status"])
     will = Message("s/status", b"offline", 1, True)
