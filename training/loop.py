@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from edge.errors import DataError
+from edge.preprocess import read_picture
 from training.calibrate import fit_detector
 from training.datasets import load_frames
 from training.errors import RunError, TeacherFileError
@@ -27,7 +28,7 @@ from training.lgfdr.pyramid import load_pyramid
 from training.lgfdr.trainer import LgfdrTrainer, assemble_detector
 from training.networks.detector import Detector, HeadInput
 from training.progress import Progress
-from training.recipe import FastKnobs, RunConfig
+from training.recipe import FastKnobs, PaperKnobs, RunConfig
 from training.run import (
     CHECKPOINT_NAME,
     LOG_NAME,
@@ -40,12 +41,20 @@ from training.run import (
     source_commit,
 )
 from training.split import shaping_count
-from training.teacher.pictures import PicturePool, find_pictures, hash_pictures, read_photograph
+from training.teacher.pictures import (
+    GENERATED_SIDE_PX,
+    CentrePool,
+    PicturePool,
+    find_pictures,
+    hash_pictures,
+    read_photograph,
+)
 from training.teacher.store import TeacherInfo, hash_file, load_teacher
+from training.teacher.textures import generate_texture
 from training.trainers import FastTrainer, Interruption, PaperTrainer, Trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -65,7 +74,8 @@ NATURAL = "--natural"
 
 GENERATED_PICTURES = 128
 GENERATED_SHARE = 0.4
-"""How many pictures are generated beside the photographs, and how often they are drawn where there are photographs too."""
+"""How many pictures are generated beside the photographs, and how often they are drawn where there are photographs too; the
+paper's recipe draws them only where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +87,7 @@ class TrainRequest:
         config: Model, size, seed and recipe.
         teacher: The teacher file; a model without a teacher does not look at it.
         out: The run's folder.
-        natural: Folder of photographs that fill painted damage and feed the penalty; None for generated pictures alone.
+        natural: Folder of photographs that fill painted damage (fast) and feed the penalty; None for generated pictures alone.
         device: Where to work.
         resume: Go on from the folder's checkpoint.
         checkpoint_every_s: Seconds between checkpoints.
@@ -111,18 +121,33 @@ class _Natural:
 
 
 def _natural_pictures(request: TrainRequest) -> _Natural:
-    """Reads the photographs the request names, if it names some, and generates the pictures beside them."""
+    """Reads the photographs the request names, if it names some, and generates the pictures beside them.
+
+    The paper's recipe takes no generated picture where there are photographs.
+    """
     size = request.config.size
     rng = np.random.default_rng([request.config.seed, 0x55])
-    photographs = []
-    if request.natural is not None:
-        photographs = [read_photograph(path) for path in find_pictures([request.natural])]
+    paths = find_pictures([request.natural]) if request.natural is not None else []
+    if isinstance(request.config.knobs, PaperKnobs):
+        generated = (generate_texture(rng, GENERATED_SIDE_PX) for _ in range(GENERATED_PICTURES))
+        centres = CentrePool((read_picture(path) for path in paths) if paths else generated, size)
+        said = f"{len(paths)} photographs" if paths else f"{GENERATED_PICTURES} generated pictures in place of photographs"
+        return _Natural(
+            lambda draw_rng: centres.draw(draw_rng, grey_chance=GREY_CHANCE),
+            f"{said}, the middle of each (Algorithm 1)",
+            _name_photographs(centres.middles if paths else []),
+        )
+    photographs = [read_photograph(path) for path in paths]
     pool = PicturePool(photographs, generated=GENERATED_PICTURES, generated_share=GENERATED_SHARE, rng=rng)
     said = f"{len(photographs)} photographs and {GENERATED_PICTURES} generated pictures" if photographs else (
         f"{GENERATED_PICTURES} generated pictures, no photographs"
     )  # fmt: skip
-    identity = f"{len(photographs)} photographs, sha256 {hash_pictures(photographs)}" if photographs else "no photographs"
-    return _Natural(lambda draw_rng: pool.draw(draw_rng, size, grey_chance=GREY_CHANCE), said, identity)
+    return _Natural(lambda draw_rng: pool.draw(draw_rng, size, grey_chance=GREY_CHANCE), said, _name_photographs(photographs))
+
+
+def _name_photographs(photographs: Sequence[NDArray[np.uint8]]) -> str:
+    """What tells photographs, as they are used and in their order, from others."""
+    return f"{len(photographs)} photographs, sha256 {hash_pictures(photographs)}" if photographs else "no photographs"
 
 
 def make_detector(config: RunConfig, teacher_path: Path, frames: NDArray[np.uint8], device: torch.device) -> Detector:
@@ -259,7 +284,8 @@ def _warnings(request: TrainRequest, detector: AnyDetector, figures: dict[str, f
             f"so its map counts {figures['ae_weight']:.2f} only: logical defects may be missed; train more steps"
         )
     if request.natural is None:
-        found.append("painted damage and penalty used generated pictures only; give photographs with --natural for better maps")
+        users = "the penalty" if isinstance(request.config.knobs, PaperKnobs) else "painted damage and penalty"
+        found.append(f"{users} used generated pictures only; give photographs with --natural for better maps")
     return found
 
 

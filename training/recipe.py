@@ -1,7 +1,8 @@
 """Recipes: every number a training run depends on, in one record that is stored with the run.
 
-`paper` is Algorithm 1 of EfficientAD to the letter: one picture a step, 70,000 steps, three losses at once. `fast` is ours: it
-brings a product to a usable detector in minutes on two CPU cores, by spending them where short runs lack most:
+`paper` is Algorithm 1 of EfficientAD to the letter: one picture a step, 70,000 steps, three losses at once, and for the penalty
+the middle of a photograph (of `--natural`; without, of a generated picture, and the run says so). `fast` is ours: it brings a
+product to a usable detector in minutes on two CPU cores, by spending them where short runs lack most:
 
 1. The teacher's vectors of the training pictures, and of a few versions of each with other brightness, contrast or saturation,
    are computed once. Pictures are never mirrored or moved: a layout may be what makes a part good.

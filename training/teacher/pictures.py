@@ -1,7 +1,8 @@
 """Pictures to distil on and to penalize on: photographs from folders, and generated ones.
 
-Photographs are decoded once and kept small in memory; every draw is a fresh crop at a random scale, mirrored half of
-the time. Nothing here depends on the order in which a file system lists its files.
+Photographs are decoded once and kept small in memory; every draw from a `PicturePool` is a fresh crop at a random scale, mirrored
+half of the time. The paper's recipe draws as Algorithm 1 does instead, from a `CentrePool`. Nothing here depends on the order in
+which a file system lists its files.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", "
 
 KEPT_SIDE_PX = 768
 """Short side at which a photograph is kept: 1.7 MB for a square one, and every crop of 256 px has many places."""
+
+GENERATED_SIDE_PX = 384
+"""Side of generated pictures."""
 
 
 def find_pictures(places: Iterable[Path]) -> list[Path]:
@@ -98,7 +102,7 @@ class PicturePool:
         generated: int,
         generated_share: float,
         rng: np.random.Generator,
-        generated_side_px: int = 384,
+        generated_side_px: int = GENERATED_SIDE_PX,
     ) -> None:
         self.photographs = list(photographs)
         self.generated = [generate_texture(rng, generated_side_px) for _ in range(generated)]
@@ -132,3 +136,44 @@ class PicturePool:
         if rng.random() < 0.5:
             pixels = pixels[:, ::-1]
         return np.ascontiguousarray(pixels)
+
+
+class CentrePool:
+    """Pictures drawn as Algorithm 1 of EfficientAD draws its natural ones: whole pictures, of which the middle is taken.
+
+    A picture is resized to a square of twice the side (256 px: to 512 x 512, whatever its proportions), and the middle of that is
+    cut out; neither place nor scale is drawn, and nothing is mirrored.
+
+    Args:
+        pictures: (H, W, 3) uint8 each; taken one by one, only the middles are kept.
+        side: Side of what is drawn, in pixels.
+
+    Raises:
+        PictureError: There is no picture.
+    """
+
+    def __init__(self, pictures: Iterable[Frame8], side: int) -> None:
+        self.middles = [_middle(picture, side) for picture in pictures]
+        if not self.middles:
+            raise PictureError("no pictures: expected at least one to draw from")
+
+    def draw(self, rng: np.random.Generator, *, grey_chance: float) -> Frame8:
+        """Draws one picture.
+
+        Args:
+            rng: Source of every choice.
+            grey_chance: Chance that colour is taken away (three equal channels).
+
+        Returns:
+            (side, side, 3) uint8 RGB.
+        """
+        middle = self.middles[int(rng.integers(0, len(self.middles)))]
+        if rng.random() < grey_chance:
+            return np.asarray(Image.fromarray(middle).convert("L").convert("RGB"), np.uint8)
+        return np.array(middle)
+
+
+def _middle(picture: Frame8, side: int) -> Frame8:
+    whole = Image.fromarray(picture).resize((2 * side, 2 * side), Image.Resampling.BILINEAR)
+    first, last = side // 2, side // 2 + side
+    return np.asarray(whole.crop((first, first, last, last)), np.uint8)

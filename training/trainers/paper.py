@@ -27,7 +27,7 @@ class PaperTrainer:
         config: The run's configuration; its knobs are `PaperKnobs`.
         detector: Teacher with statistics in place; student and auto-encoder are trained in it.
         frames: (N, S, S, 3) uint8 training pictures.
-        natural: Draws pictures of other things, for painted damage and the penalty.
+        natural: Draws pictures of other things, for the penalty (`training.teacher.pictures.CentrePool`).
         device: Where to work.
     """
 
