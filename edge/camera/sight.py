@@ -31,8 +31,10 @@ from edge.errors import ConfigError
 SCHEMA = "onbelt.sight/1"
 MAX_FILE_BYTES = 64 * 1024
 THUMB = 24
-_ROWS = 96  # rows looked at for sharpness: 2 ms of a frame of 2,000 px otherwise
+_ROWS = 96  # rows looked at for light, noise and sharpness: they tell it as well as all
+_COARSE = 256  # px: frames twice as large or more are averaged in blocks before their edges are looked at
 _BLACK, _WHITE = 8, 250
+_STEEP = 0.995  # quantile of the changes along a row that counts as the steepest: a hot pixel is none
 _SHIFT = 64  # px a side of the map of edges
 
 
@@ -95,11 +97,10 @@ class Sight:
 
     def figures(self, pixels: NDArray[np.uint8]) -> Figures:
         """The frame's figures. pixels: (H, W, 3) uint8 RGB."""
-        luma = _luma(pixels)
-        edges = _edges(luma)
-        noise, sharp = _rows(luma)
+        rows = _luma(pixels[:: max(1, len(pixels) // _ROWS)])
+        edges = _edges(pixels)
         match = float((_normed(_pooled(edges, THUMB)) * self._thumb).mean())
-        return Figures(*_light(luma), noise, sharp, match, _offset(edges, self._place))
+        return Figures(*_light(rows), *_grain(rows), match, _offset(edges, self._place))
 
     def look(self, pixels: NDArray[np.uint8]) -> Unseen | None:
         """None when a part can be judged on this frame."""
@@ -136,8 +137,7 @@ def learn(pictures: list[NDArray[np.uint8]]) -> SightFile:
     """Learn from good pictures of one camera; each (H, W, 3) uint8 RGB. Raises ConfigError: fewer than 20."""
     if len(pictures) < 20:
         raise ConfigError(f"expected at least 20 good pictures to learn a sight from, got {len(pictures)}; take more")
-    lumas = [_luma(pixels) for pixels in pictures]
-    edges = [_edges(luma) for luma in lumas]
+    edges = [_edges(pixels) for pixels in pictures]
     thumb = _normed(np.mean([_normed(_pooled(one, THUMB)) for one in edges], axis=0))
     place = np.mean([_middle(one) for one in edges], axis=0)
     whole = Range(-1e9, 1e9, 0.0)
@@ -211,21 +211,27 @@ def _light(luma: NDArray[np.uint8]) -> tuple[float, float, float]:
     return float(np.searchsorted(below, 0.5)), float(below[_BLACK - 1]), float(1.0 - below[_WHITE - 1])
 
 
-def _rows(luma: NDArray[np.uint8]) -> tuple[float, float]:
-    """(noise in grey levels, sharpness 0 to 1) of some of its rows."""
-    rows = luma[:: max(1, luma.shape[0] // _ROWS)].astype(np.int16)
+def _grain(luma: NDArray[np.uint8]) -> tuple[float, float]:
+    """(noise in grey levels, sharpness 0 to 1) along rows."""
+    rows = luma.astype(np.int16)
     if rows.shape[1] < 24:
         return 0.0, 0.0
     near, far = np.abs(rows[:, 1:] - rows[:, :-1]), np.abs(rows[:, 8:] - rows[:, :-8])
     noise = np.abs(rows[:, 2:] - 2 * rows[:, 1:-1] + rows[:, :-2])
-    steepest = np.partition(near.ravel(), -(near.size // 200) - 1)[-(near.size // 200) - 1]
-    widest = np.partition(far.ravel(), -(far.size // 200) - 1)[-(far.size // 200) - 1]
-    return float(np.median(noise)), float(steepest / max(float(widest), 8.0))
+    return _at(noise, 0.5), _at(near, _STEEP) / max(_at(far, _STEEP), 8.0)
 
 
-def _edges(luma: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _at(values: NDArray[np.int16], share: float) -> float:
+    """The quantile of small whole numbers from 0 on, by counting: a tenth of the time that sorting takes."""
+    return float(np.searchsorted(np.cumsum(np.bincount(values.ravel())), share * values.size))
+
+
+def _edges(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(64, 64) float32: how much changes where; the root keeps one hard edge from outweighing the rest."""
-    small = np.asarray(Image.fromarray(luma).resize((2 * _SHIFT, 2 * _SHIFT), Image.Resampling.BOX), np.float32)
+    blocks = max(1, min(pixels.shape[:2]) // _COARSE)
+    skipped = max(1, blocks // 2)  # two rows of each block are enough, and half the memory to read
+    coarse = np.asarray(Image.fromarray(pixels[::skipped]).reduce((blocks, blocks // skipped)))
+    small = np.asarray(Image.fromarray(_luma(coarse)).resize((2 * _SHIFT, 2 * _SHIFT), Image.Resampling.BOX), np.float32)
     across = np.zeros_like(small)
     across[:, 1:-1] = np.abs(small[:, 2:] - small[:, :-2])
     across[1:-1] += np.abs(small[2:] - small[:-2])
