@@ -218,6 +218,7 @@ class BeltCamera:
         exposure = _Exposure(self._drawing.take(count, end_ns, timeout_s), trigger.mono_ns)
         before, self._before = self._before, exposure
         self._frame_id += 1
+        self._drawing.sleep_until(min(trigger.mono_ns + EXPOSURE_NS, end_ns))  # a part drawn ahead is still exposed first
         if FaultKind.LATE in hits:
             arrival_ns = trigger.mono_ns + round(hits[FaultKind.LATE].strength * 1e9)
             self._drawing.sleep_until(min(arrival_ns, end_ns))

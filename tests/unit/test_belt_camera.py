@@ -92,6 +92,15 @@ def test_a_frame_drawn_ahead_costs_less_than_a_millisecond():
         assert min(times) < 1_000_000, times  # the best of eleven: other work on the machine must not fail it
 
 
+def test_no_frame_comes_before_its_exposure_has_ended():
+    with make() as camera:
+        camera.start()
+        for count in range(1, 5):
+            wait_until_drawn(camera, list(range(count, count + 4)))
+            frame = take(camera, count)
+            assert frame.eof_ns <= time.monotonic_ns()
+
+
 def test_truth_is_known_without_drawing():
     camera = make(logical_share=0.3, structural_share=0.3)
     told = [camera.truth(count) for count in range(12)]
