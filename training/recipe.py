@@ -59,8 +59,8 @@ class FastKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="fa
 
     Attributes:
         steps: Steps of the student.
-        autoencoder_steps: Steps of the auto-encoder before it. More have not been better (vials: |T - A| on logical defects .946 to
-            .981 over seeds after 800, .955 after 1,200; `docs/results.md`).
+        autoencoder_steps: Steps of the auto-encoder before it. More have not been better (vials: |T - A| on logical defects .946
+            to .981 over seeds after 800, .955 after 1,200; `docs/results.md`).
         autoencoder_batch: Pictures a step of the auto-encoder.
         autoencoder_noise: Alpha of the noise on the 64 numbers the auto-encoder's encoder passes on (`training.feature_noise`):
             what LGFDR does to its features; 0 adds none.
