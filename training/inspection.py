@@ -1,12 +1,14 @@
 """The inspected region: which cells of the maps count, where a picture shows more than the part.
 
-A belt, a fixture or a neighbour in the picture is of no interest, but one smudge beside one good part of 600 sets the limit of
-all (measured on the tray: 19.3 where the next part scores 8.0). Whoever exports a run may say where to look, as a gray picture
-on the part's own: white is inspected, black is not. Nothing is trained again: the maps' normalization and the constants of the
-fusion are fitted to the inspected cells, and the others get an infinite scale, with which nothing they show is unusual. In the
-engine a map's scale is a constant of each cell (`export.fuse.maps`), so this costs no time there.
+A belt, a fixture or a neighbour in the picture is of no interest, but what lies there sets the limit as much as the part does.
+Whoever exports a run may say where to look, as a gray picture on the part's own: white is inspected, black is not. Nothing is
+trained again: the maps' normalization and the constants of the fusion are fitted to the inspected cells, and the others get an
+infinite scale, with which nothing they show is unusual. In the engine a map's scale is a constant of each cell
+(`export.fuse.maps`), so this costs no time there.
 
-A cell describes a patch of 33 px at the model's side, so damage a few pixels outside the region still shows at its edge.
+A cell describes a patch of 33 px at the model's side, so what lies up to 16 px outside the region still shows at its edge. On
+the belt's tray at 128 px nothing is gained: all 24 x 24 cells touch the tray, and a smudge on the belt 10 px beside it is in
+their patches (limit 19.3 of the whole picture, 18.9 with the region). It is for parts that fill less of a larger picture.
 """
 
 from __future__ import annotations
