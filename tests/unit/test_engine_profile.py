@@ -74,8 +74,10 @@ def test_kernels_are_told_apart(bundles, backend):
     slowest = {}
     for kind, bundle in bundles.items():
         with open_engine(bundle, backend, 1) as engine:
-            layers = engine.profile(noise(1, engine.size), RUNS)
-        slowest[kind] = max(layers, key=lambda layer: layer.mean_ms).precision
+            profiles = [engine.profile(noise(1, engine.size), RUNS) for _ in range(5)]
+        # The best of five: one interruption makes the smallest layer the slowest.
+        best = [min(same, key=lambda layer: layer.mean_ms) for same in zip(*profiles, strict=True)]
+        slowest[kind] = max(best, key=lambda layer: layer.mean_ms).precision
     assert slowest == {"floats": "float", "ints": "int8"}
 
 
