@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 from edge.errors import CameraError
 
 
+class SilentError(CameraError):
+    """No frame came within the time given, and nothing else is known to be wrong: a triggered camera is so between parts."""
+
+
 class MissedError(CameraError):
     """The camera did not expose for this part: its next frame is a later part's."""
 

@@ -23,7 +23,7 @@ from types import TracebackType
 
 from edge.belt.dice import Dice
 from edge.belt.scene import MIN_SIZE_PX, PRODUCTS, Kind, render, truth_of
-from edge.camera.base import Frame, Trigger
+from edge.camera.base import Frame, SilentError, Trigger
 from edge.camera.belt_counts import Counts
 from edge.camera.belt_drawing import Drawing, View
 from edge.camera.belt_faults import KNOBS, Fault, FaultKind, Pixels, drifted_light, spoiled
@@ -214,7 +214,7 @@ class BeltCamera:
             self._drawing.skip(count)
             self._frame_id += 1
             self._drawing.sleep_until(end_ns)
-            raise CameraError(f"{self.name}: no frame for part {count} within {timeout_s:g} s")
+            raise SilentError(f"{self.name}: no frame for part {count} within {timeout_s:g} s")
         exposure = _Exposure(self._drawing.take(count, end_ns, timeout_s), trigger.mono_ns)
         before, self._before = self._before, exposure
         self._frame_id += 1
@@ -223,7 +223,7 @@ class BeltCamera:
             arrival_ns = trigger.mono_ns + round(hits[FaultKind.LATE].strength * 1e9)
             self._drawing.sleep_until(min(arrival_ns, end_ns))
             if arrival_ns > end_ns:
-                raise CameraError(f"{self.name}: no frame within {timeout_s:g} s for part {count}; it comes later")
+                raise SilentError(f"{self.name}: no frame within {timeout_s:g} s for part {count}; it comes later")
         if FaultKind.STALE in hits and before is not None:
             exposure = before
         dice = Dice("burst", self._seed, count)

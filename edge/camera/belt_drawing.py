@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edge.camera.base import SilentError
 from edge.camera.belt_counts import Counts
 from edge.camera.belt_faults import Pixels
 from edge.errors import CameraError
@@ -121,7 +122,7 @@ class Drawing:
                     self._check()
                     left_ns = end_ns - time.monotonic_ns()
                     if left_ns <= 0:
-                        raise CameraError(
+                        raise SilentError(
                             f"{self._name}: no frame within {timeout_s:g} s, part {count} is still being drawn; this machine "
                             "draws slower than the line runs: lower the line's rate or the frame's size"
                         )

@@ -7,10 +7,9 @@ for its own part, which gets the one after it, and so on until the line pauses.
 
 from collections.abc import Callable
 
-from edge.camera.base import Frame, Trigger
+from edge.camera.base import Frame, SilentError, Trigger
 from edge.camera.belt_drawing import Drawing
 from edge.camera.stream import FrameStream
-from edge.errors import CameraError
 
 EXPOSURE_NS = 200_000  # a part at 1 m/s moves 0.2 mm in it: what a strobed line camera uses
 _FURTHEST = 64  # parts in a row that may be missed before the line counts as standing
@@ -53,7 +52,7 @@ class NextExposure:
         return trigger.count <= self._made or self._is_missed(trigger.count)
 
     def take(self, trigger: Trigger, end_ns: int, timeout_s: float, frame_id: int) -> Frame:
-        """The next exposure, if its time fits this trigger. Raises CameraError, MissedError as a camera does."""
+        """The next exposure, if its time fits this trigger. Raises SilentError, MissedError as a camera does."""
         if not self._frames.waiting:
             self._frames.put(self._expose(trigger, end_ns, timeout_s, frame_id))
         return self._frames.take(self._name, trigger, 0.0, late_ns=self._late_ns)
@@ -64,7 +63,7 @@ class NextExposure:
         at_ns = end_ns if part is None or not self._pitch_ns else trigger.mono_ns + (part - trigger.count) * self._pitch_ns
         self._drawing.sleep_until(min(at_ns, end_ns))
         if part is None or at_ns >= end_ns:
-            raise CameraError(f"{self._name}: no frame within {timeout_s:g} s for part {trigger.count}")
+            raise SilentError(f"{self._name}: no frame within {timeout_s:g} s for part {trigger.count}")
         pixels = self._drawing.take(part, end_ns, timeout_s)
         pixels.flags.writeable = False
         self._made = part

@@ -23,7 +23,7 @@ import gi
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.camera.base import Frame, Trigger
+from edge.camera.base import Frame, SilentError, Trigger
 from edge.camera.gstreamer_settings import GstreamerSettings
 from edge.camera.stream import FrameStream, late_bound_ns
 from edge.errors import CameraError
@@ -192,7 +192,7 @@ class GstreamerCamera:
                     raise CameraError(f"{self.name}: all {self._count} frames are used up; set camera.stream.loop = true")
                 self._pipeline.seek_simple(Gst.Format.TIME, Gst.SeekFlags.FLUSH, 0)
             if time.monotonic_ns() >= until_ns:
-                raise CameraError(f"{self.name}: no frame within {timeout_s * 1000:.0f} ms")
+                raise SilentError(f"{self.name}: no frame within {timeout_s * 1000:.0f} ms")
         raise CameraError(f"{self.name}: interrupted")
 
     def _why(self) -> str:

@@ -14,7 +14,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.camera.base import Camera, Frame, MissedError, Trigger
+from edge.camera.base import Camera, Frame, Trigger
 from edge.errors import CameraError
 
 
@@ -64,7 +64,7 @@ class SeveralCameras:
             timeout_s: how long to wait at most for the last of them, in seconds.
 
         Raises:
-            MissedError: one of them or more did not expose for it, and that is all. `have` names those that did.
+            MissedError, SilentError: this is what is wrong with one of them or more, and that is all. `have` names the others.
             CameraError: one of them gave none; its `have` names those that did.
         """
         pool = self._pool
@@ -73,7 +73,7 @@ class SeveralCameras:
         asked = [(name, pool.submit(camera.grab, trigger, timeout_s)) for name, camera in self._cameras]
         frames: list[tuple[str, Frame]] = []
         failed: list[str] = []
-        missed = 0
+        kinds: set[type[CameraError]] = set()
         until = time.monotonic() + timeout_s + 1.0
         for name, future in asked:
             frame = _answer(future, until)
@@ -81,9 +81,9 @@ class SeveralCameras:
                 frames.append((name, frame))
             else:
                 failed.append(f"{name}: {frame}")
-                missed += isinstance(frame, MissedError)
+                kinds.add(type(frame) if isinstance(frame, CameraError) else CameraError)
         if failed:
-            kind = MissedError if missed == len(failed) else CameraError
+            kind = kinds.pop() if len(kinds) == 1 else CameraError
             raise kind("; ".join(failed), have=tuple(name for name, _ in frames))
         self._count += 1
         return Frame(

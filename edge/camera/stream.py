@@ -15,7 +15,7 @@ import time
 from collections import deque
 from dataclasses import replace
 
-from edge.camera.base import Frame, MissedError, Trigger
+from edge.camera.base import Frame, MissedError, SilentError, Trigger
 from edge.errors import CameraError
 
 KEPT = 4  # frames waiting for their trigger; older ones give way
@@ -130,7 +130,7 @@ class FrameStream:
                 now_ns = time.monotonic_ns()
                 self._expect_life(name, now_ns)
                 if now_ns >= until_ns:
-                    raise CameraError(f"{name}: no frame within {timeout_s * 1000:.0f} ms")
+                    raise SilentError(f"{name}: no frame within {timeout_s * 1000:.0f} ms")
                 self._ready.wait(min(until_ns - now_ns, self._period_ns // LOOKS or 50_000_000) / 1e9)
 
     def _narrowed(self, trigger: Trigger, early_ns: int, late_ns: int) -> tuple[int, int]:

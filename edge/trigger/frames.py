@@ -17,7 +17,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.camera.base import Camera, Frame, Trigger
+from edge.camera.base import Camera, Frame, SilentError, Trigger
 from edge.errors import CameraError
 from edge.trigger.base import CameraWatch, Deliver
 from edge.wire.trigger import TRIGGER_SCHEMA, LineTrigger
@@ -190,7 +190,7 @@ class FrameTrigger:
             frame = self._camera.grab(Trigger(0, after_ns, following=True), _POLL_S)
             self._seen_ns = time.monotonic_ns()
         except CameraError as exc:
-            why = self._failure_of(str(exc))
+            why = self._failure_of(exc)
         finally:
             self._end()
         if not why:
@@ -202,10 +202,10 @@ class FrameTrigger:
             self._reopen(stop)
         return frame
 
-    def _failure_of(self, why: str) -> str:
+    def _failure_of(self, exc: CameraError) -> str:
         """What is wrong, or an empty string: between parts a triggered camera is silent, and that is no fault."""
-        if "no frame within" not in why:
-            return why
+        if not isinstance(exc, SilentError):
+            return str(exc)
         silent_s = (time.monotonic_ns() - self._seen_ns) / 1e9
         if self._detector is None or silent_s < _SILENT_S:
             return ""

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from edge.camera.base import Frame, Trigger
+from edge.camera.base import Frame, MissedError, SilentError, Trigger
 from edge.camera.belt import BeltCamera
 from edge.camera.belt_faults import FaultKind
 from edge.camera.several import SeveralCameras
@@ -137,7 +137,7 @@ class Views:
         self.value = value
         self.number = 0
         self.frozen = False
-        self.broken = False
+        self.broken: type[CameraError] | None = None
         self.started = 0
 
     def __enter__(self):
@@ -150,8 +150,8 @@ class Views:
         self.started += 1
 
     def grab(self, trigger, timeout_s):
-        if self.broken:
-            raise CameraError(f"{self.name}: no frame within 100 ms")
+        if self.broken is not None:
+            raise self.broken(f"{self.name}: no frame within 100 ms")
         if not self.frozen:
             self.number += 1
         pixels = np.random.default_rng(self.number).integers(0, 9, (40, 60, 3), np.uint8) + self.value
@@ -188,10 +188,28 @@ def test_two_cameras_give_one_picture_side_by_side(pair):
 
 def test_a_missing_view_is_no_picture_and_says_which_came(pair):
     camera, _, right = pair
-    right.broken = True
+    right.broken = SilentError
     with pytest.raises(CameraError, match="c2: right: no frame") as caught:
         grab(camera)
     assert caught.value.have == ("c1",)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "told"),
+    [
+        ((SilentError, SilentError), SilentError),
+        ((MissedError, MissedError), MissedError),
+        ((SilentError, CameraError), CameraError),
+        ((MissedError, SilentError), CameraError),
+    ],
+)
+def test_what_is_wrong_with_all_is_told_as_that_and_nothing_worse_is_hidden_by_silence(pair, kinds, told):
+    camera, *views = pair
+    for view, kind in zip(views, kinds, strict=True):
+        view.broken = kind
+    with pytest.raises(CameraError, match=r"c1: .*; c2: ") as caught:
+        grab(camera)
+    assert type(caught.value) is told
 
 
 def test_one_frozen_camera_of_two_is_seen_although_the_picture_changes(pair):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.camera.base import Frame, Trigger
+from edge.camera.base import Frame, SilentError, Trigger
 from edge.camera.stream import LATE_NS, FrameStream
 from edge.errors import CameraError, ConfigError
 from edge.trigger import frames as frames_module
@@ -185,7 +185,7 @@ class Reel:
     def grab(self, trigger, timeout_s):
         if not self._frames:
             self._stop.set()
-            raise CameraError("reel: no frame within 250 ms")
+            raise SilentError("reel: no frame within 250 ms")
         return self._frames.popleft()
 
     def interrupt(self):
@@ -322,7 +322,7 @@ class Failing(Reel):
     def grab(self, trigger, timeout_s):
         entry = super().grab(trigger, timeout_s)
         if entry is None:
-            raise CameraError("reel: no frame within 250 ms")
+            raise SilentError("reel: no frame within 250 ms")
         if isinstance(entry, CameraError):
             raise entry
         return entry
