@@ -8,9 +8,8 @@ An empty message, published when the parts have been inspected again, ends it fo
 
 from enum import Enum
 
-from edge.errors import ContractError
 from edge.wire.quarantine import MAX_RANGES, QUARANTINE_CODEC, QUARANTINE_SCHEMA, QuarantineNotice, SuspectRange
-from edge.wire.suspects import MAX_GATE_RANGES, SUSPECTS
+from edge.wire.suspects import MAX_GATE_RANGES, SuspectNotice, decode_notice
 
 MAX_WHY = 96
 
@@ -69,15 +68,10 @@ class SuspectParts:
 
     def _said(self, payload: bytes) -> tuple[list[SuspectRange] | None, bool]:
         """What a notice says of this gate, None for one that is not about it; and whether the station wrote it."""
-        try:
-            notice = SUSPECTS.decode(payload)
-        except ContractError as not_the_stations:
-            try:
-                gate = QUARANTINE_CODEC.decode(payload)
-            except ContractError:
-                raise not_the_stations from None
-            return (gate.ranges if (gate.station, gate.gate) == (self._station, self._gate) else None), False
-        return (notice.gates.get(self._gate, []) if notice.station == self._station else None), True
+        notice = decode_notice(payload)
+        if isinstance(notice, SuspectNotice):
+            return (notice.gates.get(self._gate, []) if notice.station == self._station else None), True
+        return (notice.ranges if (notice.station, notice.gate) == (self._station, self._gate) else None), False
 
     def _keep(self, ranges: list[SuspectRange]) -> None:
         self.forgotten += max(0, len(ranges) - MAX_RANGES)

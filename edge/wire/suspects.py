@@ -12,7 +12,7 @@ import msgspec
 
 from edge.errors import ContractError
 from edge.wire.codec import Boot, Codec, Count, Micros, Name
-from edge.wire.quarantine import SuspectRange
+from edge.wire.quarantine import QUARANTINE_CODEC, QuarantineNotice, SuspectRange
 
 SUSPECTS_SCHEMA = "onbelt.suspects/1"
 MAX_WINDOWS = 24
@@ -72,3 +72,18 @@ def _check(notice: SuspectNotice) -> None:
 
 
 SUSPECTS: Codec[SuspectNotice] = Codec(SUSPECTS_SCHEMA, SuspectNotice, max_bytes=MAX_SUSPECTS_BYTES, check=_check)
+
+
+def decode_notice(payload: bytes) -> SuspectNotice | QuarantineNotice:
+    """A message on the topic `quarantine`: the station's, or a gate's.
+
+    Raises:
+        ContractError: it is neither; what the station's codec says of it.
+    """
+    try:
+        return SUSPECTS.decode(payload)
+    except ContractError as not_the_stations:
+        try:
+            return QUARANTINE_CODEC.decode(payload)
+        except ContractError:
+            raise not_the_stations from None

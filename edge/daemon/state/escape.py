@@ -25,9 +25,18 @@ import numpy as np
 from edge.clock import Clock
 from edge.daemon.state.phase import REPEAT_LOG_NS, Snapshot, Station
 from edge.drift.quarantine import EscapeWindow, Quarantine, escapes
-from edge.errors import ContractError
-from edge.wire.quarantine import QUARANTINE_CODEC, SuspectRange
-from edge.wire.suspects import MAX_GATE_RANGES, MAX_WHY, MAX_WINDOWS, SUSPECTS, SUSPECTS_SCHEMA, Doubt, SuspectNotice, Suspects
+from edge.wire.quarantine import SuspectRange
+from edge.wire.suspects import (
+    MAX_GATE_RANGES,
+    MAX_WHY,
+    MAX_WINDOWS,
+    SUSPECTS,
+    SUSPECTS_SCHEMA,
+    Doubt,
+    SuspectNotice,
+    Suspects,
+    decode_notice,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -140,22 +149,18 @@ class EscapeWatch:
         if not payload:
             self._forget()
             return
-        try:
-            notice = SUSPECTS.decode(payload)
-        except ContractError as not_ours:
-            try:
-                gate = QUARANTINE_CODEC.decode(payload)
-            except ContractError:
-                raise not_ours from None
-            if gate.station == self._name:
-                with self._lock:
-                    self._merge(gate.gate, self._gates.get(gate.gate, []), gate.ranges)
-                    known = bool(self.found or self._gates)
-                if known:
-                    self._tell()  # also when we knew: on the broker the gate's notice has just replaced ours
+        notice = decode_notice(payload)
+        if notice.station != self._name:
             return
-        if notice.station == self._name and self._take_over(notice):
-            self._tell()
+        if isinstance(notice, SuspectNotice):
+            if self._take_over(notice):
+                self._tell()
+            return
+        with self._lock:
+            self._merge(notice.gate, self._gates.get(notice.gate, []), notice.ranges)
+            known = bool(self.found or self._gates)
+        if known:
+            self._tell()  # also when we knew: on the broker the gate's notice has just replaced ours
 
     def _take_over(self, notice: SuspectNotice) -> bool:
         with self._lock:
