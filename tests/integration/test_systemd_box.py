@@ -86,26 +86,32 @@ def test_wrong_words_are_refused(words, said):
     assert said in done.stderr
 
 
-@pytest.mark.slow
-@pytest.mark.broker
-def test_a_station_lives_under_systemd(tmp_path):
+@pytest.fixture
+def box(tmp_path):
+    """A container with a real systemd and a station installed in it."""
     skip_unless(not boxes.missing(), f"no container here: {boxes.missing()}")
     try:
-        with boxes.station_box(tmp_path) as box:
-            boxes.starts(box)
-            state = box.show()
-            assert "armed: True" in state["StatusText"], state
-            assert box.run("ps", "-o", "user=", "-p", state["MainPID"]).stdout.strip() == "onbelt"
-            boxes.crash(box)
-            assert boxes.stops(box) < 2.0
-            sees_the_socket_of_a_csi_camera(box)
-            box.run("/opt/onbelt/src/systemd/install.sh", "--uninstall", check=True)
-            assert box.run("systemctl", "cat", boxes.UNIT).returncode != 0
+        with boxes.station_box(tmp_path) as booted:
+            yield booted
     except boxes.BootError as exc:
         skip_unless(False, f"no container here: {exc}")
 
 
-def sees_the_socket_of_a_csi_camera(box):
+@pytest.mark.slow
+@pytest.mark.broker
+def test_a_station_lives_under_systemd(box):
+    boxes.starts(box)
+    state = box.show()
+    assert "armed: True" in state["StatusText"], state
+    assert box.run("ps", "-o", "user=", "-p", state["MainPID"]).stdout.strip() == "onbelt"
+    boxes.crash(box)
+    assert boxes.stops(box) < 2.0
+    assert_the_socket_of_a_csi_camera_is_seen(box)
+    box.run("/opt/onbelt/src/systemd/install.sh", "--uninstall", check=True)
+    assert box.run("systemctl", "cat", boxes.UNIT).returncode != 0
+
+
+def assert_the_socket_of_a_csi_camera_is_seen(box):
     """It is served from /tmp, of which the unit sees nothing else; where there is none, the unit starts as well, as before."""
     box.run("sh", "-c", "touch /tmp/argus_socket /tmp/other", check=True)
     boxes.starts(box)
@@ -116,13 +122,14 @@ def sees_the_socket_of_a_csi_camera(box):
 
 @pytest.mark.slow
 @pytest.mark.broker
-def test_an_updater_lives_under_systemd_and_does_not_stay_down_in_silence(tmp_path):
-    skip_unless(not boxes.missing(), f"no container here: {boxes.missing()}")
-    try:
-        with boxes.station_box(tmp_path) as box:
-            updaters.install_updater(box, watchdog_s=2.0)
-            updaters.updater_lives(box, watchdog_s=2.0)
-            updaters.updater_freezes(box)
-            updaters.updater_stays_down(box)
-    except boxes.BootError as exc:
-        skip_unless(False, f"no container here: {exc}")
+def test_an_updater_lives_under_systemd_and_does_not_stay_down_in_silence(box):
+    updaters.install_updater(box, watchdog_s=2.0)
+    assert updaters.updater_lives(box, watchdog_s=2.0) < 60
+    before = box.show(updaters.UNIT)
+    updaters.updater_freezes(box)
+    after = box.show(updaters.UNIT)
+    assert after["MainPID"] != before["MainPID"]
+    assert int(after["NRestarts"]) > int(before["NRestarts"]), "the watchdog, nobody else, has started it anew"
+    updaters.updater_stays_down(box)
+    assert box.show(updaters.UNIT)["ActiveState"] == "failed"
+    assert "Finished" in box.journal(updaters.LAST_WORD), "somebody was told"

@@ -1,6 +1,5 @@
 """Every engine tells what its layers cost, by its own counters, without the engine that judges being touched."""
 
-import contextlib
 import json
 import tempfile
 import time
@@ -168,8 +167,12 @@ def test_what_is_no_profile_is_refused(written, message):
     st.binary(max_size=200) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(lambda x: json.dumps(x).encode())
 )
 def test_reading_a_profile_ends_in_a_profile_or_in_our_error(written):
-    with contextlib.suppress(EngineError):
-        read_profile(written, 1, 2)
+    try:
+        layers = read_profile(written, 1, 2)
+    except EngineError:
+        return
+    assert layers
+    assert all(layer.name and layer.mean_ms >= 0 for layer in layers)
 
 
 def test_openvinos_means_over_all_runs_become_means_without_the_warm_up():
