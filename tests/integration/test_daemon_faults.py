@@ -86,7 +86,7 @@ def test_two_daemons_of_one_name_are_told_by_the_broker(tmp_path, mosquitto, cap
 
 
 def test_parts_that_come_while_it_starts_are_answered_invalid(tmp_path, mosquitto, ear):
-    rig = Rig(tmp_path, mosquitto.port, model={"work": 6})
+    rig = Rig(tmp_path, mosquitto.port, model={"work": 40})  # it must still be starting when the last part comes
     rig.start(armed=False)
     try:
         rig.line.parts(5, 50)

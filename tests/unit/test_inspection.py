@@ -120,7 +120,7 @@ def test_graphs_leave_out_what_the_detector_leaves_out(name):
     with build_engine(passes.float_graph(), SIZE, "fp32", "onnxruntime") as engine:
         in_float = score_all(engine, frames, "float")
     assert np.allclose(in_float, expected, rtol=1e-3, atol=1e-3)
-    quantizer = passes.quantizer(np.concatenate([frames, damaged_frames(frames, 4, 0)]), 63)
+    quantizer = passes.quantizer(np.concatenate([frames[:2], damaged_frames(frames[:2], 2, 0)]), 63)
     with build_engine(quantizer.graph(), SIZE, "int8", "onnxruntime") as engine:
         assert np.isfinite(score_all(engine, frames, "INT8")).all()
 

@@ -1,6 +1,5 @@
 """Ctrl-C within a step: the step is finished and saved, or nothing is; a resumed run has the bits of an unbroken one."""
 
-import dataclasses
 import os
 import signal
 import threading
@@ -8,14 +7,12 @@ import threading
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from tests.support.trainings import make_ground
 from training import loop
-from training.datasets import open_dataset
-from training.loop import TrainRequest, train
-from training.networks.pdn import Pdn, PdnSize
+from training.loop import train
 from training.recipe import FastKnobs, PaperKnobs, RunConfig
 from training.run import CHECKPOINT_NAME
 from training.teacher import distill as distillation
@@ -23,8 +20,6 @@ from training.teacher import pictures
 from training.teacher.backbones import BACKBONES
 from training.teacher.distill import DistillConfig, checkpoint_path, distill
 from training.teacher.levels import Level
-from training.teacher.store import TeacherInfo, save_teacher
-from training.teacher.textures import generate_texture
 from training.trainers import Interruption
 
 CPU = torch.device("cpu")
@@ -44,18 +39,7 @@ def _ordinary_ctrl_c():
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory):
-    """Three pictures to train on, four held out, and an untrained teacher."""
-    root = tmp_path_factory.mktemp("ground")
-    rng = np.random.default_rng(5)
-    for part, count in (("train", 3), ("validation", 4)):
-        folder = root / "thing" / part / "good"
-        folder.mkdir(parents=True)
-        for i in range(count):
-            Image.fromarray(generate_texture(rng, 128)).save(folder / f"{i}.png")
-    torch.manual_seed(2)
-    info = TeacherInfo("pdn-s", "none", 0, "", 0, 0, 0, 128, 2, 1.0, 1.0, complete=True)
-    save_teacher(root / "teacher.safetensors", Pdn(PdnSize.SMALL), info)
-    return root
+    return make_ground(tmp_path_factory.mktemp("ground"), train=3)
 
 
 @pytest.fixture(autouse=True)
@@ -67,10 +51,9 @@ def _cheap_pictures(monkeypatch):
 @pytest.fixture
 def request_for(ground, tmp_path):
     def make(knobs, name="run", **changes):
-        config = RunConfig("efficientad-s", 128, 0, knobs, None)
-        teacher = ground / "teacher.safetensors"
-        made = TrainRequest(open_dataset(ground / "thing"), config, teacher, tmp_path / name, None, CPU)
-        return dataclasses.replace(made, **changes)
+        return ground.request(
+            RunConfig("efficientad-s", 128, 0, knobs, None), tmp_path / name, **{"progress_every_s": 1.0} | changes
+        )
 
     return make
 
