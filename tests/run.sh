@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# All tests, in three parts that all run: unit tests, then integration tests that no clock judges, each by as many processes as there
-# are cores and one thread each, a killed training among them; then, alone on the machine, what holds daemons and gates to deadlines.
+# All tests, in three parts that all run: unit tests by as many processes as there are cores and one thread each; then integration
+# tests that no clock judges, a killed training among them, by twice as many, since they wait more than they compute (two cores: 28 %
+# busy with two processes); then, alone on the machine, what holds daemons and gates to deadlines.
 # Arguments go to all.
 #   BIN   where python is (default .venv/bin)
 set -uo pipefail
@@ -10,6 +11,6 @@ TIMELESS=tests/fault/test_training_kill.py
 failed=0
 export OMP_NUM_THREADS=1
 "$BIN/python" -m pytest -n auto --dist loadfile tests/unit "$@" || failed=1
-"$BIN/python" -m pytest -n auto --dist loadfile tests/integration tests/hil "$TIMELESS" "${ALONE[@]/#/--ignore=}" "$@" || failed=1
+"$BIN/python" -m pytest -n $((2 * $(nproc))) --dist loadfile tests/integration tests/hil "$TIMELESS" "${ALONE[@]/#/--ignore=}" "$@" || failed=1
 OMP_NUM_THREADS=2 "$BIN/python" -m pytest tests/fault "${ALONE[@]}" --ignore="$TIMELESS" "$@" || failed=1
 exit "$failed"

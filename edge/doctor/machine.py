@@ -9,6 +9,7 @@ from edge.config.station import StationConfig
 from edge.doctor.finding import Finding, Status
 from edge.engine.machine import this_machine
 from edge.system.clocksync import read_clock
+from edge.system.realtime import shortfalls
 
 
 def processor() -> Iterator[Finding]:
@@ -86,28 +87,14 @@ def priority() -> Iterator[Finding]:
 def realtime(config: StationConfig) -> Iterator[Finding]:
     """What the configuration asks of the scheduler, against what is allowed."""
     wanted = config.process
-    have = os.sched_getaffinity(0)
-    foreign = sorted(set(wanted.cpus) - have)
-    if foreign:
-        yield Finding(
-            "cpus", "warn", f"process.cpus names {foreign}, this process may use {sorted(have)}", "correct process.cpus"
-        )
-    elif wanted.cpus:
+    missing = {one.what: one for one in shortfalls(wanted.priority, wanted.cpus, lock_memory=wanted.lock_memory)}
+    yield from (Finding(one.what, "warn", one.found, one.remedy) for one in missing.values())
+    if wanted.cpus and "cpus" not in missing:
         yield Finding("cpus", "ok", f"inference on {wanted.cpus}")
-    locked = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
     if not wanted.lock_memory:
         yield Finding("memory lock", "ok", "not asked for (process.lock_memory)")
-    elif locked not in {resource.RLIM_INFINITY, -1} and os.geteuid() != 0:
-        yield Finding(
-            "memory lock", "warn", f"allowed for {locked // 1024} kB, the daemon needs all of its own", "LimitMEMLOCK=infinity"
-        )
-    else:
+    elif "memory lock" not in missing:
         yield Finding("memory lock", "ok", "allowed")
-    limit = resource.getrlimit(resource.RLIMIT_RTPRIO)[0]
-    if wanted.priority and limit not in {resource.RLIM_INFINITY, -1} and limit < wanted.priority and os.geteuid() != 0:
-        yield Finding(
-            "priority", "warn", f"process.priority = {wanted.priority}, allowed is {limit}", f"LimitRTPRIO={wanted.priority}"
-        )
 
 
 def _read(path: str) -> str:

@@ -7,6 +7,7 @@ from edge.errors import BrokerError
 from edge.gate.config import load_config
 from edge.gate.process import GateProcess
 from edge.mqtt.probe import probe
+from edge.system.realtime import shortfalls
 
 
 def check_gate(path: Path) -> list[str]:
@@ -27,6 +28,13 @@ def check_gate(path: Path) -> list[str]:
     lines = [
         f"configuration  ok: {path}, {settings.deadline_ms:g} ms after the trigger, {settings.on_missing} without a verdict",
         f"secrets        ok: {sealed}",
+    ]
+    process = config.process
+    missing = list(shortfalls(process.priority, process.cpus, lock_memory=process.lock_memory))
+    # The gate starts without: it decides all the same, later when others keep it waiting.
+    lines += [f"scheduling     MISSING: {one.found}; {one.remedy}" for one in missing] or [
+        f"scheduling     ok: priority {process.priority}, processors {process.cpus or 'any'}, memory "
+        f"{'locked' if process.lock_memory else 'not locked'}"
     ]
     with GateProcess(config, SystemClock(), broker, mac_key):
         line = config.line

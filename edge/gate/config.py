@@ -114,6 +114,14 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     socket: str = ""
 
 
+class Process(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The gate as a process: its loop's real-time priority (SCHED_FIFO, 0 for none), its processors, its memory kept in place."""
+
+    priority: Annotated[int, msgspec.Meta(ge=0, le=49)] = 0
+    cpus: Annotated[list[int], msgspec.Meta(max_length=256)] = []
+    lock_memory: bool = False
+
+
 class GateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -124,6 +132,7 @@ class GateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expect: Expect = Expect()
     mqtt: Mqtt = Mqtt()
     line: Line = Line()
+    process: Process = Process()
 
     def settings(self) -> GateSettings:
         """What the rules need of it.

@@ -42,6 +42,7 @@ from edge.mqtt.local import LocalEar
 from edge.mqtt.settings import Broker
 from edge.system.boot import new_boot
 from edge.system.notify import Notifier
+from edge.system.realtime import prepare_cpus, prepare_memory, prepare_process, prepare_thread
 from edge.wire import topics as channels
 from edge.wire.station import ACK, ALARM, ALARM_SCHEMA, BEAT, BIRTH, STATE, STATUS, Alarm
 from edge.wire.topics import Channel
@@ -118,6 +119,12 @@ class GateProcess:
         for what in NOT_AT_START:
             self._carry_out(ClearAlarm(self._code(what)))
         self._link.start()
+        # After the link's thread has begun, which is to leave its processor and its place in the queue to this loop.
+        process = self._config.process
+        prepare_memory(lock=process.lock_memory)
+        prepare_cpus(process.cpus)
+        prepare_thread(process.priority)
+        prepare_process()
         self._notifier.ready("waiting for the station")
         poll = select.poll()
         poll.register(self._wiring.fileno(), select.POLLIN)

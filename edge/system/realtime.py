@@ -8,8 +8,10 @@ import ctypes
 import gc
 import logging
 import os
+import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 logger = logging.getLogger(__name__)
 
@@ -71,3 +73,29 @@ def prepare_thread(priority: int) -> None:
         logger.warning(
             "real-time priority %d refused (%s); set LimitRTPRIO in the service or process.priority = 0", priority, exc
         )
+
+
+class Shortfall(NamedTuple):
+    """What is asked of the scheduler and will be refused: what, what there is instead, and the remedy."""
+
+    what: str
+    found: str
+    remedy: str
+
+
+def shortfalls(priority: int, cpus: Sequence[int], *, lock_memory: bool) -> Iterator[Shortfall]:
+    """What of `prepare_thread`, `prepare_cpus` and `prepare_memory` this process would be refused, without trying it."""
+    have = os.sched_getaffinity(0)
+    foreign = sorted(set(cpus) - have)
+    if foreign:
+        yield Shortfall("cpus", f"process.cpus names {foreign}, this process may use {sorted(have)}", "correct process.cpus")
+    locked = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    if lock_memory and not _allowed(locked, resource.RLIM_INFINITY):
+        yield Shortfall("memory lock", f"allowed for {locked // 1024} kB, it needs all of its own", "LimitMEMLOCK=infinity")
+    limit = resource.getrlimit(resource.RLIMIT_RTPRIO)[0]
+    if not _allowed(limit, priority):
+        yield Shortfall("priority", f"process.priority = {priority}, allowed is {limit}", f"LimitRTPRIO={priority}")
+
+
+def _allowed(limit: int, wanted: int) -> bool:
+    return os.geteuid() == 0 or limit in {resource.RLIM_INFINITY, -1} or (wanted >= 0 and limit >= wanted)

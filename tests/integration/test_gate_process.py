@@ -1,6 +1,7 @@
 """`onbelt gate` as a process on a real broker, with a line before it and a station that says what the test wants."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from edge.broker.launch import BrokerKind, BrokerProcess, wait_until
 from edge.wire import topics as channels
 from edge.wire.quarantine import QUARANTINE_CODEC
+from tests.conftest import skip_unless
 from tests.support.gate_line import COMMISSIONING, D_MS, GateUnderTest
 from tests.support.gate_messages import OTHER_BOOT
 from tests.support.gate_station import TOPICS, GateStation
@@ -195,7 +197,7 @@ def test_check_tries_wires_and_broker_and_opens_nothing(cell):
     done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stderr
     tried = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
-    assert tried.keys() == {"configuration", "secrets", "wires", "broker"}
+    assert tried.keys() == {"configuration", "secrets", "scheduling", "wires", "broker"}
     assert all(found.startswith("ok: ") for found in tried.values())
     # Without a broker the gate may start: it rejects until it hears of its station.
     alone = cell.gate.config.with_name("alone.toml")
@@ -205,6 +207,28 @@ def test_check_tries_wires_and_broker_and_opens_nothing(cell):
     )
     assert missing.returncode == 0, missing.stderr
     assert json.loads(missing.stdout)["checks"][-1].startswith("broker         MISSING: ")
+
+
+def test_its_loop_gets_the_priority_the_processor_and_the_memory_it_asks_for(cell):
+    skip_unless(os.geteuid() == 0, "real-time priority and locked memory need root here, or the limits of the unit")
+    cell.gate.kill()
+    said = len(cell.gate.log.read_text())
+    processor = max(os.sched_getaffinity(0))
+    with cell.gate.config.open("a") as stream:
+        stream.write(f"[process]\npriority = 7\ncpus = [{processor}]\nlock_memory = true\n")
+    cell.gate.start()
+    cell.gate.wait_for_log("commissioning: ", after=said)
+    assert cell.gate.process is not None
+    pid = cell.gate.process.pid
+    assert (os.sched_getscheduler(pid), os.sched_getparam(pid).sched_priority) == (os.SCHED_FIFO, 7)
+    assert os.sched_getaffinity(pid) == {processor}
+    locked = re.search(r"VmLck:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert locked is not None
+    assert int(locked.group(1)) > 0
+    cell.gate.line.start()
+    run_to(cell, 15)
+    figures = cell.gate.stop()
+    assert figures["counts"]["opened"] > 0
 
 
 def test_figures_are_one_json_object(cell):

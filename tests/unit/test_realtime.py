@@ -2,10 +2,11 @@
 
 import logging
 import os
+import resource
 import subprocess
 import sys
 
-from edge.system.realtime import prepare_cpus, prepare_thread
+from edge.system.realtime import prepare_cpus, prepare_thread, shortfalls
 
 LOCK = """
 from edge.system.realtime import lock_memory
@@ -41,3 +42,19 @@ def test_a_priority_beyond_the_limit_is_said(caplog):
     with caplog.at_level(logging.WARNING):
         prepare_thread(500)
     assert "real-time priority 500 refused" in caplog.text
+
+
+def test_what_would_be_refused_is_known_before_it_is_tried(monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    allowed = {resource.RLIMIT_RTPRIO: 10, resource.RLIMIT_MEMLOCK: 8 * 2**20}
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (allowed[which], allowed[which]))
+    assert list(shortfalls(10, [], lock_memory=False)) == []
+    priority, memory = list(shortfalls(11, [min(os.sched_getaffinity(0))], lock_memory=True))[::-1]
+    assert (priority.what, priority.remedy) == ("priority", "LimitRTPRIO=11")
+    assert "allowed is 10" in priority.found
+    assert (memory.what, memory.remedy) == ("memory lock", "LimitMEMLOCK=infinity")
+    assert "8192 kB" in memory.found
+    allowed.update({resource.RLIMIT_RTPRIO: 50, resource.RLIMIT_MEMLOCK: resource.RLIM_INFINITY})
+    assert list(shortfalls(49, [], lock_memory=True)) == []
+    (cpus,) = shortfalls(0, [5000], lock_memory=False)
+    assert "process.cpus names [5000]" in cpus.found
