@@ -111,7 +111,7 @@ def time_faults(rate: float) -> list[Timed]:
     with aravis.FakeCamera("GV32") as fake:
         camera = GenicamCamera(settings(fake.device, rate))
         camera.start()
-        camera.grab(Trigger(1, time.monotonic_ns()), 5.0)
+        until_frame(camera, restart=False)
         for what, begin, end, restart in (
             ("frozen (SIGSTOP for a second)", fake.freeze, fake.thaw, False),
             ("unplugged (SIGKILL), opened anew at once when it is back", fake.unplug, fake.start, True),
