@@ -101,9 +101,10 @@ def run_detector(args: argparse.Namespace, data: Path, model: str, seed: int) ->
         }
     ]  # fmt: skip
     if isinstance(trained.detector, Detector):
-        # The head stays out of the fast recipe's score, so its term is what is missing.
+        # The head stays out of the fast recipe's score, so its term, as loud as the others on good parts, is what is missing.
         heads = np.array([one.scores.global_ for one in evaluation.judged])
-        with_head = np.array([one.scores.raw for one in evaluation.judged]) + np.logaddexp(0, heads - QUIET_Z)
+        louder = np.logaddexp(0, heads - QUIET_Z) / record.figures["global_loudness"]
+        with_head = np.array([one.scores.raw for one in evaluation.judged]) + louder
         published = published_scores(trained.detector, open_dataset(data, seed))
         rows += [
             {**plain, "method": f"{model}, with the head", **areas(with_head, types)},

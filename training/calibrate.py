@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from training.balance import Branch, balanced, figures_of, fit_branch
 from training.errors import RecipeError
 from training.features import to_input
-from training.global_head import fit_pooled, trimmed_center_scale
+from training.global_head import fit_pooled
 from training.networks.detector import HeadInput, normalize_map
 from training.networks.pdn import TEACHER_CHANNELS
 
@@ -163,7 +164,7 @@ def pooled_vectors(detector: Detector, frames: NDArray[np.uint8], device: torch.
 @torch.no_grad()
 def set_maps(
     detector: Detector, map_st: NDArray[np.float64], map_ae: NDArray[np.float64], inspected: NDArray[np.bool_] | None = None
-) -> tuple[tuple[float, float], tuple[float, float]]:
+) -> tuple[Branch, Branch]:
     """Sets the normalization of both maps, in place.
 
     Args:
@@ -173,7 +174,7 @@ def set_maps(
         inspected: (n, n), True where a cell counts; None for all.
 
     Returns:
-        Centre and scale of the maps' largest cells over the parts, of each map.
+        What the maps' largest cells are over the parts, of each map.
 
     Raises:
         RecipeError: A map never varies.
@@ -187,7 +188,7 @@ def set_maps(
         usual = _usual(values, cell)
         quantiles.copy_(_quantiles(usual if inspected is None else usual[:, inspected], name))
         peaks = normalize_map(torch.from_numpy(values), cell.cpu(), quantiles.cpu()).amax((1, 2))
-        found.append(trimmed_center_scale(peaks.numpy()))
+        found.append(fit_branch(peaks.numpy()))
     return found[0], found[1]
 
 
@@ -208,7 +209,8 @@ def fit_detector(
         head_weight: Of the global head in the fused score; it is fitted, and its score told, also at 0.
 
     Returns:
-        Figures for the record: `validation_d_ta`, `ae_weight`, `head_shrinkage`, and of every branch the centre and scale.
+        Figures for the record: `validation_d_ta`, `ae_weight` (what the auto-encoder has learnt), `head_shrinkage`, and of every
+        branch centre, scale and loudness.
 
     Raises:
         RecipeError: Too few parts, or the networks give nothing to scale by.
@@ -218,19 +220,21 @@ def fit_detector(
     detector.eval()
     shares = fit_bases(detector, validation[:BASIS_PARTS], device)
     map_st, map_ae, pooled = measure(detector, validation, device)
-    (st_center, st_scale), (ae_center, ae_scale) = set_maps(detector, map_st, map_ae)
+    st, ae = set_maps(detector, map_st, map_ae)
     head = fit_pooled(pooled_vectors(detector, train, device))
     detector.head_mean.copy_(torch.from_numpy(head.mean))
     detector.head_precision.copy_(torch.from_numpy(head.precision))
-    global_center, global_scale = trimmed_center_scale(head.distance(pooled))
-    detector.head_z.copy_(torch.tensor([global_center, global_scale]))
+    whole = fit_branch(head.distance(pooled))
+    detector.head_z.copy_(torch.tensor([whole.center, whole.scale]))
     distance = autoencoder_distance(detector, validation, device)
     ae_weight = float(np.clip((1 - distance) / LEARNT_ENOUGH, 0, 1))
-    detector.fusion.copy_(torch.tensor([st_center, st_scale, 1.0, ae_center, ae_scale, ae_weight, head_weight]))
+    st_loud, ae_loud, *loud = balanced([st, ae, whole] if head_weight else [st, ae])
+    detector.fusion.copy_(
+        torch.tensor([st.center, st.scale, st_loud, ae.center, ae.scale, ae_weight * ae_loud, head_weight * sum(loud)])
+    )
     figures = {
         "validation_d_ta": distance, "ae_weight": ae_weight, "head_shrinkage": head.shrinkage,
-        "st_center": st_center, "st_scale": st_scale, "ae_center": ae_center, "ae_scale": ae_scale,
-        "global_center": global_center, "global_scale": global_scale, **shares,
+        **figures_of(st, ae, whole), **shares,
     }  # fmt: skip
     unusable = [name for name, value in figures.items() if not math.isfinite(value)]
     if unusable:

@@ -99,7 +99,7 @@ def edges_of(detector: AnyDetector) -> NDArray[np.float64]:
 
 
 def restrict(detector: AnyDetector, frames: NDArray[np.uint8], region: NDArray[np.bool_]) -> float:
-    """Lets only the inspected cells count, in place.
+    """Lets only the inspected cells count, in place; how much each branch counts stays as it is.
 
     Args:
         detector: Trained and fitted.
@@ -125,6 +125,6 @@ def restrict(detector: AnyDetector, frames: NDArray[np.uint8], region: NDArray[n
     else:
         map_st, map_ae, _ = measure(detector, frames, device)
         st, ae = set_maps(detector, map_st, map_ae, inspected)
-    for index, value in zip((0, 1, 3, 4), (*st, *ae), strict=True):
+    for index, value in zip((0, 1, 3, 4), (st.center, st.scale, ae.center, ae.scale), strict=True):
         detector.fusion[index] = value
     return float(inspected.mean())

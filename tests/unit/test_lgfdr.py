@@ -15,6 +15,7 @@ from export.run_graph import as_row, build_engine
 from tests.support.detectors import pictures
 from tests.support.lgfdr import SIZE, random_lgfdr, small_knobs
 from training import loop
+from training.balance import Branch, balanced
 from training.datasets import open_dataset
 from training.errors import BackboneError, RecipeError, RunError
 from training.feature_noise import feature_noise
@@ -316,7 +317,9 @@ def test_towers_learn_the_parts():
     figures = fit_lgfdr(detector, frames[:4], frames[4:], CPU)
     assert figures["left_fused"] < 0.6
     assert figures["left_global"] < 0.7
-    assert detector.fusion[5].item() == pytest.approx(figures["ae_weight"])
+    branches = [Branch(0.0, 1.0, figures[f"{name}_loudness"], parts=2) for name in ("st", "ae")]
+    st_loud, ae_loud = balanced(branches)
+    assert (detector.fusion[5] / detector.fusion[2]).item() == pytest.approx(figures["ae_weight"] * ae_loud / st_loud, rel=1e-4)
     assert detector.fusion[6] == 0  # the pooled head counts where it is asked for
     marked = frames[4].copy()
     marked[60:72, 60:72] = (255, 0, 0)

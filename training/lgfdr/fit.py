@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from training.balance import Branch, balanced, figures_of, fit_branch
 from training.calibrate import LEARNT_ENOUGH, MIN_PARTS, Q_A, Q_B, cell_statistics
 from training.errors import RecipeError
 from training.features import to_input
-from training.global_head import fit_pooled, trimmed_center_scale
+from training.global_head import fit_pooled
 from training.lgfdr.detector import fold_rim
 from training.networks.detector import normalize_map
 
@@ -55,9 +56,9 @@ def set_maps(
     errors_st: NDArray[np.float64],
     errors_ae: NDArray[np.float64],
     inspected: NDArray[np.bool_] | None = None,
-) -> tuple[tuple[float, float], tuple[float, float]]:
+) -> tuple[Branch, Branch]:
     """Sets the normalization of the maps of towers that are on; see `training.calibrate.set_maps`, here with (N, g, g) errors."""
-    st = ae = (0.0, 1.0)
+    st = ae = Branch(0.0, 1.0, 0.0, 0)
     if detector.local is not None:
         st = _fit_map(errors_st, detector.cell_st, detector.q_st, "map_st", inspected)
     if detector.whole is not None:
@@ -71,8 +72,8 @@ def _fit_map(
     quantiles: torch.Tensor,
     name: str,
     inspected: NDArray[np.bool_] | None,
-) -> tuple[float, float]:
-    """Sets one map's normalization; returns centre and scale of its peaks."""
+) -> Branch:
+    """Sets one map's normalization; returns what its peaks are."""
     cell.copy_(cell_statistics(errors, inspected))
     mean, scale = cell.detach().cpu().double().numpy()
     usual = (errors - mean) / scale
@@ -84,7 +85,7 @@ def _fit_map(
         )
     quantiles.copy_(torch.tensor([low, high], dtype=torch.float32))
     peaks = fold_rim(normalize_map(torch.from_numpy(errors), cell.cpu(), quantiles.cpu())).amax((1, 2))
-    return trimmed_center_scale(peaks.numpy())
+    return fit_branch(peaks.numpy())
 
 
 def fit_lgfdr(
@@ -115,18 +116,17 @@ def fit_lgfdr(
     head = fit_pooled(torch.cat(means).numpy())
     detector.head_mean.copy_(torch.from_numpy(head.mean))
     detector.head_precision.copy_(torch.from_numpy(head.precision))
-    center, scale = trimmed_center_scale(head.distance(pooled))
-    detector.head_z.copy_(torch.tensor([center, scale]))
-    st_weight = 1.0 if detector.local is not None else 0.0
+    whole = fit_branch(head.distance(pooled))
+    detector.head_z.copy_(torch.tensor([whole.center, whole.scale]))
     # A global tower that has not learnt the parts calls every part odd: its map counts by what it explains, as an auto-encoder's.
     ae_weight = float(np.clip((1 - figures.get("left_global", 1.0)) / LEARNT_ENOUGH, 0, 1))
-    global_weight = 1.0 if detector.knobs.pooled_head else 0.0
-    detector.fusion.copy_(torch.tensor([*st, st_weight, *ae, ae_weight, global_weight]))
-    figures |= {
-        "ae_weight": ae_weight, "head_shrinkage": head.shrinkage,
-        "st_center": st[0], "st_scale": st[1], "ae_center": ae[0], "ae_scale": ae[1],
-        "global_center": center, "global_scale": scale,
-    }  # fmt: skip
+    counting = {"st": st} if detector.local is not None else {}
+    counting |= {"ae": ae} if detector.whole is not None else {}
+    counting |= {"global": whole} if detector.knobs.pooled_head else {}
+    loud = dict(zip(counting, balanced(list(counting.values())), strict=True))
+    weights = loud.get("st", 0.0), ae_weight * loud.get("ae", 0.0), loud.get("global", 0.0)
+    detector.fusion.copy_(torch.tensor([st.center, st.scale, weights[0], ae.center, ae.scale, *weights[1:]]))
+    figures |= {"ae_weight": ae_weight, "head_shrinkage": head.shrinkage, **figures_of(st, ae, whole)}
     unusable = [name for name, value in figures.items() if not math.isfinite(value)]
     if unusable:
         raise RecipeError(f"not finite after training: {', '.join(unusable)}; the towers diverged: train with a lower rate")

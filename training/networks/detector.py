@@ -58,9 +58,10 @@ class Fusion:
 
         raw = st_weight * softplus(z_st - 3) + ae_weight * softplus(z_ae - 3) + global_weight * softplus(z_global - 3)
 
-    Each term is about 0 while its branch sees a good part and grows like z beyond, so a branch that has nothing to say adds
-    little noise to one that has (a plain sum of z-scores, as in PUAD, lets a calm branch outvote an alarmed one). raw is always
-    positive, as it must be, since the published score is raw / limit.
+    Each term is small while its branch sees a good part and grows like z beyond, so a branch that has nothing to say adds
+    little noise to one that has (a plain sum of z-scores, as in PUAD, lets a calm branch outvote an alarmed one). The weights
+    make all terms equally large on good parts (`training.balance`). raw is always positive, as it must be, since the published
+    score is raw / limit.
     """
 
     st_center: float = 0.0
