@@ -44,6 +44,17 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """One thread of torch for a whole file: bits repeat, and workers side by side do not wait for each other."""
+    import torch  # not at the top: the box's tests run without it
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def real_pictures() -> Path:
     """The folder of real pictures, from ONBELT_DATA or ../shared/data."""

@@ -3,20 +3,13 @@
 import json
 
 import pytest
-import torch
 
 from edge.bundle.reader import open_bundle
 from edge.bundle.signing import default_trust
 from edge.cli import main
 from export import pipeline
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def spoken(capsys):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from edge.errors import DataError
-from tests.support.trainings import equal, make_ground, tiny, weights
+from tests.support.trainings import equal, tiny, weights
 from training import loop
 from training.balance import Branch, balanced
 from training.errors import RunError, TeacherFileError
@@ -20,24 +20,7 @@ from training.networks.autoencoder import Autoencoder
 from training.recipe import PaperKnobs
 from training.run import CHECKPOINT_NAME, RECORD_NAME, WEIGHTS_NAME, load_run
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def ground(tmp_path_factory):
-    return make_ground(tmp_path_factory.mktemp("ground"))
-
-
-@pytest.fixture
-def request_for(ground, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "GENERATED_PICTURES", 4)
-    return lambda config, name="run", **changes: ground.request(config, tmp_path / name, **changes)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

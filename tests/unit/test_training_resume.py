@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.support.trainings import equal, make_ground, tiny, weights
+from tests.support.trainings import equal, tiny, weights
 from training import loop
 from training.errors import RunError
 from training.loop import train
@@ -15,24 +15,7 @@ from training.progress import Progress
 from training.recipe import PaperKnobs
 from training.run import CHECKPOINT_NAME, load_run
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def ground(tmp_path_factory):
-    return make_ground(tmp_path_factory.mktemp("ground"))
-
-
-@pytest.fixture
-def request_for(ground, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "GENERATED_PICTURES", 4)
-    return lambda config, name="run", **changes: ground.request(config, tmp_path / name, **changes)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 FAST = tiny("dfsc-efficientad-s")
