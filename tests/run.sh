@@ -9,8 +9,9 @@ BIN=${BIN:-.venv/bin}
 ALONE=(tests/integration/test_{daemon_budget,demo_run,gate_process,update_switch}.py)
 TIMELESS=tests/fault/test_training_kill.py
 failed=0
+WAITING=$((2 * $(nproc)))  # asked before OMP_NUM_THREADS is set, which nproc heeds
 export OMP_NUM_THREADS=1
 "$BIN/python" -m pytest -n auto --dist loadfile tests/unit "$@" || failed=1
-"$BIN/python" -m pytest -n $((2 * $(nproc))) --dist loadfile tests/integration tests/hil "$TIMELESS" "${ALONE[@]/#/--ignore=}" "$@" || failed=1
+"$BIN/python" -m pytest -n "$WAITING" --dist loadfile tests/integration tests/hil "$TIMELESS" "${ALONE[@]/#/--ignore=}" "$@" || failed=1
 OMP_NUM_THREADS=2 "$BIN/python" -m pytest tests/fault "${ALONE[@]}" --ignore="$TIMELESS" "$@" || failed=1
 exit "$failed"
