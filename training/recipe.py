@@ -181,7 +181,8 @@ def make_config(
         size: Side of the picture in pixels.
         seed: Seed of everything that is drawn.
         recipe: "fast" or "paper"; LGFDR has one recipe, its knobs, and takes "fast".
-        steps: Steps of the student (fast; the auto-encoder's keep their ratio) or in all (paper); None for the recipe's own.
+        steps: Steps of the student (fast; the auto-encoder's keep their ratio), in all (paper) or of the towers (LGFDR; the
+            discriminator's keep their ratio); None for the recipe's own.
         dfsc: The constraint's knobs; None for their defaults.
         changes: Knobs of the recipe that differ from its own, as NAME=VALUE; they win over `steps`.
 
@@ -197,8 +198,11 @@ def make_config(
     if model == LGFDR:
         if recipe != "fast":
             raise RecipeError(f"{LGFDR} has one recipe of its own: expected --recipe fast, got {recipe}")
-        towers = LgfdrKnobs() if steps is None else LgfdrKnobs(steps=steps)
-        return RunConfig(model, size, seed, check_knobs(with_changes(towers, changes), size), None)
+        second = LgfdrKnobs()
+        if steps is not None:
+            ratio = second.discriminator_steps / second.steps
+            second = msgspec.structs.replace(second, steps=steps, discriminator_steps=max(1, math.ceil(steps * ratio)))
+        return RunConfig(model, size, seed, check_knobs(with_changes(second, changes), size), None)
     knobs: Knobs
     if recipe == "fast":
         knobs = FastKnobs(student_width=FAST_STUDENT_WIDTH)
@@ -248,7 +252,7 @@ def check_fast(knobs: FastKnobs) -> FastKnobs:
     return knobs
 
 
-def height_at(step: int, steps: int, knobs: FastKnobs) -> float:
+def height_at(step: int, steps: int, knobs: FastKnobs | LgfdrKnobs) -> float:
     """The learning rates' height, 0 to 1 of their peaks: linear warm-up, then half a cosine.
 
     Args:

@@ -3,7 +3,8 @@
     frame uint8 NHWC -> normalized -> enlarged -> pyramid -> levels read onto one grid -> F ┬ local tower  -> L ┐
                                                                                            ├ global tower -> G ┼ gate -> R
                                                                                            └ mean -> head -> global
-    F - R -> squares -> mean -> smoothed -> normalized -> rim folded -> map_st -> st;   F - G likewise -> map_ae -> ae
+    F - R -> discriminator beside F, or squares -> mean -> smoothed -> normalized -> rim folded -> map_st -> st
+    F - G -> squares -> mean -> smoothed -> normalized -> rim folded -> map_ae -> ae
 
 Convolutions whose every output sees all input channels may be quantized; each has its activation point right before it. Depthwise
 convolutions, the three-channel first one, everything of the attention and the gate stay in float.
@@ -60,9 +61,10 @@ class LgfdrWriter:
                 rebuilt["global"] = self._global(seen)
         if len(rebuilt) == 2:
             rebuilt["fused"] = write_gate(g, detector.gate, rebuilt["local"], rebuilt["global"], detector.pyramid.grid**2)
-        structural = "fused" if detector.knobs.maps == "fused" and "fused" in rebuilt else "local"
-        map_st = self._map(features, rebuilt.get(structural), "st", array(detector.cell_st), array(detector.q_st))
-        map_ae = self._map(features, rebuilt.get("global"), "ae", array(detector.cell_ae), array(detector.q_ae))
+        error_st = (self._structural if detector.discriminator is None else self._discriminated)(features, rebuilt)
+        map_st = self._map(error_st, "st", array(detector.cell_st), array(detector.q_st))
+        error_ae = self._error(features, rebuilt["global"], "ae") if "global" in rebuilt else None
+        map_ae = self._map(error_ae, "ae", array(detector.cell_ae), array(detector.q_ae))
         write_scores(g, map_st, map_ae, self._head(features), array(detector.fusion))
         return finish_detector(g, detector.size, detector.side, taps=taps)
 
@@ -156,23 +158,43 @@ class LgfdrWriter:
         x = self._read(g.node("Relu", [x], "global.cells_relu"), replace(read_conv(tower.hidden), relu=True), "global.hidden")
         return self._read(x, read_conv(tower.output), "global.output")
 
-    def _map(self, features: str, rebuilt: str | None, name: str, cell: Array, quantiles: Array) -> str:
-        """(n, n) under the output's name."""
-        g, detector = self.g, self.detector
-        if rebuilt is None:
-            zeros = g.constant(f"map_{name}.off", np.zeros((detector.side, detector.side), np.float32))
-            return g.node("Identity", [zeros], f"map_{name}")
+    def _structural(self, features: str, rebuilt: dict[str, str]) -> str | None:
+        """(1, g, g) error of the fused or the local reconstruction; None without either."""
+        chosen = "fused" if self.detector.knobs.maps == "fused" and "fused" in rebuilt else "local"
+        return self._error(features, rebuilt[chosen], "st") if chosen in rebuilt else None
+
+    def _discriminated(self, features: str, rebuilt: dict[str, str]) -> str:
+        """(1, 1, g, g) logits of damage; one number a cell is not worth quantizing."""
+        g, discriminator = self.g, self.detector.discriminator
+        assert discriminator is not None
+        fused = rebuilt["fused"] if "fused" in rebuilt else next(iter(rebuilt.values()))
+        residual = g.node("Sub", [features, fused], "discriminator.residual")
+        x = g.node("Concat", [features, residual], "discriminator.seen", axis=1)
+        x = self._read(x, replace(read_conv(discriminator.squeeze), relu=True), "discriminator.squeeze")
+        x = self._read(x, replace(read_conv(discriminator.hidden), relu=True), "discriminator.hidden")
+        return self._float_conv(x, read_conv(discriminator.output), "discriminator.output", 1)
+
+    def _error(self, features: str, rebuilt: str, name: str) -> str:
+        """(1, g, g) smoothed channel mean of the squared difference."""
+        g, side = self.g, self.detector.knobs.smooth_cells
         apart = g.node("Sub", [features, rebuilt], f"{name}.difference")
         square = g.node("Mul", [apart, apart], f"map_{name}.squares")
         x = g.node("ReduceMean", [square, g.constant(f"map_{name}.axes", np.array([1], np.int64))], f"map_{name}.mean")
-        side = detector.knobs.smooth_cells
-        if side > 1:
-            x = g.node(
-                "AveragePool", [x], f"map_{name}.smooth",
-                kernel_shape=[side, side], strides=[1, 1], pads=[side // 2] * 4, count_include_pad=0,
-            )  # fmt: skip
+        if side == 1:
+            return x
+        return g.node(
+            "AveragePool", [x], f"map_{name}.smooth",
+            kernel_shape=[side, side], strides=[1, 1], pads=[side // 2] * 4, count_include_pad=0,
+        )  # fmt: skip
+
+    def _map(self, error: str | None, name: str, cell: Array, quantiles: Array) -> str:
+        """(n, n) under the output's name."""
+        g, detector = self.g, self.detector
+        if error is None:
+            zeros = g.constant(f"map_{name}.off", np.zeros((detector.side, detector.side), np.float32))
+            return g.node("Identity", [zeros], f"map_{name}")
         grid = detector.pyramid.grid
-        x = g.node("Reshape", [x, g.constant(f"map_{name}.shape", np.array([grid, grid], np.int64))], f"map_{name}.cells")
+        x = g.node("Reshape", [error, g.constant(f"map_{name}.shape", np.array([grid, grid], np.int64))], f"map_{name}.cells")
         scale = fold_map(cell, quantiles, 1)
         x = g.node("Mul", [x, g.constant(f"map_{name}.scale", scale.scale.astype(np.float32))], f"map_{name}.by_scale")
         x = g.node("Add", [x, g.constant(f"map_{name}.offset", scale.offset.astype(np.float32))], f"map_{name}.usual")

@@ -27,7 +27,7 @@ def test_from_pictures_to_verdicts(tmp_path, capsys, monkeypatch):
     )
     capsys.readouterr()
     tray = scenes / "tray"
-    knobs = ["local_width=16", "local_depth=1", "token_width=32", "token_layers=1", "batch=4", "damage_versions=1"]
+    knobs = ["local_width=16", "local_depth=1", "token_width=32", "token_layers=1", "batch=4", "damage_pictures=30"]
     words = ["train", str(tray), "--model", "lgfdr", "--size", "128", "--steps", "30", "--threads", "1", "--out", str(out)]
     assert main([*words, *(word for knob in knobs for word in ("--knob", knob)), "--json"]) == 0
     record = spoken(capsys)[-1]

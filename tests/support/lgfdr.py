@@ -14,6 +14,7 @@ def small_knobs(**changes) -> LgfdrKnobs:
     """Narrow towers, few steps."""
     narrow = {
         "local_width": 24, "local_depth": 1, "token_width": 32, "token_layers": 1, "steps": 3, "batch": 2, "damage_versions": 1,
+        "damage_pictures": 0, "discriminator_width": 16, "discriminator_steps": 2,
     }  # fmt: skip
     return LgfdrKnobs(**{**narrow, **changes})
 
@@ -27,7 +28,8 @@ def random_lgfdr(seed: int = 0, **changes) -> LgfdrDetector:
         return torch.rand(shape, generator=generator)
 
     with torch.no_grad():
-        for parameter in detector.trained_parts().parameters():
+        trained = [detector.rebuilding_parts(), *([] if detector.discriminator is None else [detector.discriminator])]
+        for parameter in (parameter for part in trained for parameter in part.parameters()):
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
     grid, channels = detector.pyramid.grid, detector.pyramid.channels
     for name in ("cell_st", "cell_ae"):

@@ -38,8 +38,9 @@ from training.teacher.textures import generate_texture
 CPU = torch.device("cpu")
 CHANNELS, GRID = 160, 32
 SWITCHES = [
-    {}, {"gate": "mean"}, {"gate": "se"}, {"gate": "eca"}, {"gate": "simam"}, {"maps": "towers", "smooth_cells": 1},
-    {"towers": "local"}, {"towers": "global"}, {"token_blind": -1},
+    {}, {"maps": "fused"}, {"gate": "mean"}, {"gate": "se"}, {"gate": "eca"}, {"gate": "simam"},
+    {"maps": "towers", "smooth_cells": 1},
+    {"towers": "local"}, {"towers": "global"}, {"towers": "global", "maps": "fused"}, {"token_blind": -1},
 ]  # fmt: skip
 
 
@@ -109,7 +110,7 @@ def test_every_switch_gives_the_contracts_shapes(switches):
     assert torch.isfinite(scores).all()
     assert scores[1] == map_st.max()
     assert scores[2] == map_ae.max()
-    assert (map_st == 0).all() == (switches.get("towers") == "global")
+    assert (map_st == 0).all() == (not detector.knobs.has_structural)
     assert (map_ae == 0).all() == (switches.get("towers") == "local")
 
 
@@ -136,7 +137,7 @@ def test_gradients_reach_every_trained_number_and_nothing_else(switches):
     detector = assemble_detector(small_knobs(**switches), SIZE, 0, pictures(2, SIZE), CPU)
     features = torch.randn(2, CHANNELS, GRID, GRID, generator=torch.Generator().manual_seed(0))
     rebuild_loss(features, detector.rebuild(features), 1.0).total.backward()
-    silent = [name for name, p in detector.trained_parts().named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    silent = [name for name, p in detector.rebuilding_parts().named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert silent == []
     assert all(p.grad is None for p in detector.pyramid.parameters())
 
@@ -210,7 +211,9 @@ def test_the_loss_counts_every_reconstruction():
     [
         ({"gate": "sum"}, "gate: expected one of srh"), ({"towers": "none"}, "towers"), ({"token_cells": 5}, "divisor of 32"),
         ({"token_width": 30, "token_heads": 4}, "multiple of token_heads"), ({"smooth_cells": 2}, "odd"),
-        ({"noise": -1.0}, "noise"), ({"damage_share": 2.0}, "damage_share"), ({"rate": 0.0}, "rate"), ({"steps": 0}, "steps"),
+        ({"noise": -1.0}, "noise"), ({"discriminator_steps": 0}, "maps=fused"),
+        ({"damage_versions": 0, "damage_pictures": 0}, "for the discriminator to learn from"),
+        ({"damage_share": 2.0}, "damage_share"), ({"rate": 0.0}, "rate"), ({"steps": 0}, "steps"),
     ],
 )  # fmt: skip
 def test_knobs_out_of_range_are_refused(changes, message):
@@ -259,13 +262,14 @@ def equal(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-def test_a_stopped_run_goes_on_to_the_same_bits_and_loads_as_it_was(request_for, monkeypatch):
+@pytest.mark.parametrize("stop", [2, 3, 4], ids=["towers", "between", "discriminator"])
+def test_a_stopped_run_goes_on_to_the_same_bits_and_loads_as_it_was(request_for, monkeypatch, stop):
     whole = train(request_for("whole"))
     update = Progress.update
 
     def interrupt(self, step, *rest):
         update(self, step, *rest)
-        if step == 2:
+        if step == stop:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Progress, "update", interrupt)
@@ -284,20 +288,6 @@ def test_a_stopped_run_goes_on_to_the_same_bits_and_loads_as_it_was(request_for,
     assert read.record.teacher_sha256 == load_pyramid("efficientnet-lite2", SIZE)[1]
     assert any("global tower leaves" in warning for warning in read.record.warnings)
     assert {"left_local", "left_global", "left_fused", "ae_weight"} <= read.record.figures.keys()
-
-
-def test_memory_bounds_the_painted_pictures_not_the_others():
-    frames = pictures(3, SIZE)
-    # 0.3125 MiB a picture: 2 MiB hold six
-    for mib, painted in ((0, 0), (2, 3), (100, 6)):
-        knobs = small_knobs(damage_versions=2, store_mib=mib, damage_share=1.0)
-        detector = assemble_detector(knobs, SIZE, 0, frames, CPU)
-        trainer = LgfdrTrainer(knobs, 0, detector, frames, lambda rng: generate_texture(rng, SIZE), CPU)
-        assert (len(trainer._clean), len(trainer._damaged)) == (3, painted)
-        for j, features in enumerate(trainer._damaged):
-            assert not torch.equal(features, trainer._clean[j % 3])
-        targets, seen = trainer._draw(np.random.default_rng(0))
-        assert torch.equal(targets, seen) == (painted == 0)
 
 
 def test_towers_learn_the_parts():

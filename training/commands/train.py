@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="a knob of the recipe, may be given more than once; fast: autoencoder_steps=800, autoencoder_noise=0, "
         "damage_share=0.8 and others (training/recipe.py); lgfdr: towers=both|local|global, gate=srh|mean|se|eca|simam, "
-        "maps=fused|towers, noise=12 and others (docs/lgfdr.md)",
+        "maps=discriminator|fused|towers, noise=12 and others (docs/lgfdr.md)",
     )
 
 

@@ -2,16 +2,17 @@
 
     F = (pyramid(I) - mean) * scale                  (N, C, g, g), g = size / 4
     L = local(F)    G = global(F)    R = gate(L, G)
-    error_st = mean over channels of (F - R)^2       or of (F - L)^2, by the knob `maps`
+    error_st = discriminator(F, F - R)               or mean over channels of (F - R)^2 or (F - L)^2, by the knob `maps`
     error_ae = mean over channels of (F - G)^2
     map = fold(0.1 (cell(smooth(error)) - q_a) / (q_b - q_a))      st = max map_st      ae = max map_ae
     global = (sqrt((v - head_mean)^T precision (v - head_mean)) - center) / scale,  v = spatial mean of F
     raw = as `training.networks.detector.Fusion` says
 
-Stated by the paper: F - R is what scores. Our reading: the channel mean of the square; the two maps, which attribute a cause
-(what the fused or local reconstruction misses is structural, what the global one misses is logical); `cell`, the comparison with
-good parts cell by cell, and the pooled head, which are the other detectors'. Where a tower is switched off its map is 0
-everywhere and its weight is 0.
+Stated by the paper: F - R is what scores. Our reading: what is made of it, by `training.lgfdr.discriminator` or as the channel
+mean of its square; the two maps, which attribute a cause (what the fused or local reconstruction misses is structural, what the
+global one misses is logical); `cell`, the comparison with good parts cell by cell, and the pooled head, which are the other
+detectors'.
+Where nothing makes a map it is 0 everywhere and its weight is 0.
 
 The grid is that of a padded patch description network, four cells larger on each side than the contract's map. `fold` lets each
 cell of the map's rim take the largest of the cells beyond it, so that damage at a picture's edge is seen.
@@ -25,6 +26,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from training.lgfdr.discriminator import Discriminator
 from training.lgfdr.gates import make_gate
 from training.lgfdr.pyramid import Pyramid
 from training.lgfdr.towers import GlobalTower, LocalTower
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class LgfdrDetector(ScoringNetwork):
-    """Pyramid, towers, gate, normalization and pooled head in one module.
+    """Pyramid, towers, gate, discriminator, normalization and pooled head in one module.
 
     Buffers: `feature_mean` and `feature_scale` (C), `cell_st` and `cell_ae` (2, g, g: mean and scale), `q_st` and `q_ae`,
     `head_mean` (C), `head_precision` (C, C), `head_z`, `fusion` (7 numbers in the order of `Fusion`'s fields).
@@ -70,6 +72,7 @@ class LgfdrDetector(ScoringNetwork):
             else None
         )
         self.gate = make_gate(knobs.gate, channels) if knobs.has_gate else None
+        self.discriminator = Discriminator(channels, knobs.discriminator_width) if knobs.has_discriminator else None
         self.register_buffer("feature_mean", torch.zeros(channels))
         self.register_buffer("feature_scale", torch.ones(channels))
         plain = torch.stack([torch.zeros(grid, grid), torch.ones(grid, grid)])
@@ -87,8 +90,8 @@ class LgfdrDetector(ScoringNetwork):
         """Cells per side of the maps."""
         return self.pyramid.grid - 2 * BORDER_CELLS
 
-    def trained_parts(self) -> nn.ModuleDict:
-        """What training changes: towers and gate."""
+    def rebuilding_parts(self) -> nn.ModuleDict:
+        """What the first phase of training changes: towers and gate."""
         parts = {"local": self.local, "whole": self.whole, "gate": self.gate}
         return nn.ModuleDict({name: part for name, part in parts.items() if part is not None})
 
@@ -110,10 +113,17 @@ class LgfdrDetector(ScoringNetwork):
         return found
 
     def errors(self, features: torch.Tensor, rebuilt: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features and what `rebuild` gave -> (N, g, g) error_st and error_ae, smoothed; zeros for a tower that is off."""
+        """Features and what `rebuild` gave -> (N, g, g) error_st and error_ae; zeros where nothing makes that map."""
+        ae = self._error(features, rebuilt.get("global"))
+        if self.discriminator is not None:
+            return self.discriminator(features, self.residual(features, rebuilt)), ae
         structural = "fused" if self.knobs.maps == "fused" and "fused" in rebuilt else "local"
-        st, ae = (self._error(features, rebuilt.get(name)) for name in (structural, "global"))
-        return st, ae
+        return self._error(features, rebuilt.get(structural)), ae
+
+    @staticmethod
+    def residual(features: torch.Tensor, rebuilt: dict[str, torch.Tensor]) -> torch.Tensor:
+        """(N, C, g, g): F - R, R fused where there are both towers, else the one there is."""
+        return features - rebuilt.get("fused", next(iter(rebuilt.values())))
 
     def _error(self, features: torch.Tensor, rebuilt: torch.Tensor | None) -> torch.Tensor:
         if rebuilt is None:
@@ -138,7 +148,7 @@ class LgfdrDetector(ScoringNetwork):
         Returns:
             (N, 4) float32 [raw, st, ae, global], and the normalized maps (N, n, n).
         """
-        map_st = self._map(map_st, self.cell_st, self.q_st, on=self.local is not None)
+        map_st = self._map(map_st, self.cell_st, self.q_st, on=self.knobs.has_structural)
         map_ae = self._map(map_ae, self.cell_ae, self.q_ae, on=self.whole is not None)
         st, ae = map_st.amax((1, 2)), map_ae.amax((1, 2))
         z_global = (self.head_distance(pooled) - self.head_z[0]) / self.head_z[1]

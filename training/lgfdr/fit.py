@@ -57,9 +57,9 @@ def set_maps(
     errors_ae: NDArray[np.float64],
     inspected: NDArray[np.bool_] | None = None,
 ) -> tuple[Branch, Branch]:
-    """Sets the normalization of the maps of towers that are on; see `training.calibrate.set_maps`, here with (N, g, g) errors."""
+    """Sets the normalization of the maps there are; see `training.calibrate.set_maps`, here with (N, g, g) errors."""
     st = ae = Branch(0.0, 1.0, 0.0, 0)
-    if detector.local is not None:
+    if detector.knobs.has_structural:
         st = _fit_map(errors_st, detector.cell_st, detector.q_st, "map_st", inspected)
     if detector.whole is not None:
         ae = _fit_map(errors_ae, detector.cell_ae, detector.q_ae, "map_ae", inspected)
@@ -120,7 +120,7 @@ def fit_lgfdr(
     detector.head_z.copy_(torch.tensor([whole.center, whole.scale]))
     # A global tower that has not learnt the parts calls every part odd: its map counts by what it explains, as an auto-encoder's.
     ae_weight = float(np.clip((1 - figures.get("left_global", 1.0)) / LEARNT_ENOUGH, 0, 1))
-    counting = {"st": st} if detector.local is not None else {}
+    counting = {"st": st} if detector.knobs.has_structural else {}
     counting |= {"ae": ae} if detector.whole is not None else {}
     counting |= {"global": whole} if detector.knobs.pooled_head else {}
     loud = dict(zip(counting, balanced(list(counting.values())), strict=True))

@@ -9,7 +9,7 @@ from training.knobs import refuse_unless
 TOWERS = ("both", "local", "global")
 GATES = ("srh", "mean", "se", "eca", "simam")
 """How two reconstructions become one: the selective head, their mean, or a plain attention gate on their sum."""
-MAPS = ("fused", "towers")
+MAPS = ("discriminator", "fused", "towers")
 
 
 class LgfdrKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="lgfdr", tag_field="recipe"):
@@ -19,8 +19,9 @@ class LgfdrKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
         backbone: Name of the pretrained features (`training.lgfdr.pyramid`).
         towers: "both", "local" or "global".
         gate: One of `GATES`; without both towers nothing is fused.
-        maps: What map_st shows where there are both towers: "fused" the error of the fused reconstruction (the paper's score),
-            "towers" that of the local tower. map_ae always shows the error of the global tower.
+        maps: What map_st shows: "discriminator" what it makes of the fused residual (`training.lgfdr.discriminator`), "fused" the
+            error of the fused reconstruction (the paper's score), "towers" that of the local tower. map_ae always shows the error
+            of the global tower.
         pooled_head: Whether the pooled features' distance (PUAD's head, as in the other detectors) counts in the score: off,
             since it lowered the tray's AUROC from .987 to .979 (logical) and from .920 to .896 (structural).
         local_width: Channels of the local tower's bottleneck.
@@ -37,10 +38,15 @@ class LgfdrKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
             part itself; 0 never.
         damage_versions: Painted versions of each picture with stored features; the last pictures have fewer where `store_mib`
             does not hold all.
+        damage_pictures: Painted pictures in all, at least: few parts have more versions each.
         cosine: Weight of 1 - cosine beside the mean square.
-        steps: Steps.
+        steps: Steps of the towers.
         batch: Pictures a step.
         rate: Peak learning rate of AdamW.
+        discriminator_steps: Steps of the discriminator after them; three quarters of its pictures are painted.
+        discriminator_width: Its hidden channels.
+        discriminator_rate: Peak learning rate of AdamW on it.
+        discriminator_decay: AdamW's weight decay on it.
         weight_decay: AdamW's.
         warmup: Part of the steps over which the rate grows.
         final_rate: What the cosine ends at, as a part of the peak.
@@ -52,7 +58,7 @@ class LgfdrKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
     backbone: str = "efficientnet-lite2"
     towers: str = "both"
     gate: str = "srh"
-    maps: str = "fused"
+    maps: str = "discriminator"
     pooled_head: bool = False
     local_width: int = 96
     local_depth: int = 2
@@ -65,11 +71,16 @@ class LgfdrKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
     noise: float = 12.0
     damage_share: float = 0.5
     damage_versions: int = 2
+    damage_pictures: int = 600
     cosine: float = 1.0
     steps: int = 600
     batch: int = 8
     rate: float = 2e-3
     weight_decay: float = 1e-4
+    discriminator_steps: int = 400
+    discriminator_width: int = 64
+    discriminator_rate: float = 3e-3
+    discriminator_decay: float = 1e-2
     warmup: float = 0.05
     final_rate: float = 0.01
     mean_decay: float = 0.99
@@ -90,6 +101,26 @@ class LgfdrKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
     def has_gate(self) -> bool:
         """Whether two reconstructions are fused by something that is learnt or computed."""
         return self.towers == "both" and self.gate != "mean"
+
+    @property
+    def has_discriminator(self) -> bool:
+        """Whether map_st is the discriminator's."""
+        return self.maps == "discriminator"
+
+    @property
+    def has_structural(self) -> bool:
+        """Whether there is a map_st: without a local tower only the discriminator's."""
+        return self.has_local or self.has_discriminator
+
+    @property
+    def paints(self) -> bool:
+        """Whether anything learns from painted damage."""
+        return self.damage_share > 0 or self.has_discriminator
+
+    @property
+    def all_steps(self) -> int:
+        """Steps of the towers, and of the discriminator where there is one."""
+        return self.steps + (self.discriminator_steps if self.has_discriminator else 0)
 
 
 def check_knobs(knobs: LgfdrKnobs, size: int) -> LgfdrKnobs:
@@ -124,10 +155,19 @@ def check_knobs(knobs: LgfdrKnobs, size: int) -> LgfdrKnobs:
         (0 <= knobs.noise <= 1000, "noise", "from 0 to 1000"),
         (0 <= knobs.damage_share <= 1, "damage_share", "from 0 to 1"),
         (0 <= knobs.damage_versions <= 64, "damage_versions", "from 0 to 64"),
+        (0 <= knobs.damage_pictures <= 100_000, "damage_pictures", "from 0 to 100,000"),
+        (
+            not knobs.has_discriminator or knobs.damage_versions + knobs.damage_pictures > 0,
+            "damage_versions", "at least 1, or damage_pictures, for the discriminator to learn from (or maps=fused)",
+        ),
         (knobs.cosine >= 0, "cosine", "at least 0"),
         (knobs.steps >= 1, "steps", "at least 1"),
         (knobs.batch >= 1, "batch", "at least 1"),
         (knobs.rate > 0, "rate", "above 0"),
+        (knobs.discriminator_steps >= 1, "discriminator_steps", "at least 1 (maps=fused does without)"),
+        (1 <= knobs.discriminator_width <= 1024, "discriminator_width", "from 1 to 1024"),
+        (knobs.discriminator_rate > 0, "discriminator_rate", "above 0"),
+        (knobs.discriminator_decay >= 0, "discriminator_decay", "at least 0"),
         (0 <= knobs.warmup <= 1 and 0 <= knobs.final_rate <= 1, "warmup and final_rate", "each from 0 to 1"),
         (0 <= knobs.mean_decay < 1, "mean_decay", "from 0 to below 1"),
     )  # fmt: skip

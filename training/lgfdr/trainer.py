@@ -1,10 +1,9 @@
-"""LGFDR's recipe as step functions: features once a picture, then towers and gate on stored features.
+"""LGFDR's recipe as step functions on stored features: first towers and gate, then the discriminator on what they leave.
 
-The pyramid is frozen, so what it says of a picture is computed once; a step costs the towers only. Noise is drawn on the
-features at every step (the paper's denoising). Beside it, ours: some pictures enter as features of a painted part
-(`training.damage`) while the target stays that of the part itself, so that the towers learn to repair what noise never looks
-like (after DeSTSeg, Zhang et al., CVPR 2023). Everything drawn is drawn from the seed and the step's number, so a resumed run
-takes the very steps of an unbroken one.
+Noise is drawn on the features at every step of the towers (the paper's denoising). Beside it, ours: some pictures enter as
+features of a painted part (`training.damage`) while the target stays that of the part itself, so that the towers learn to repair
+what noise never looks like (after DeSTSeg, Zhang et al., CVPR 2023). Everything drawn is drawn from the seed and the step's
+number, so a resumed run takes the very steps of an unbroken one.
 """
 
 from __future__ import annotations
@@ -16,29 +15,31 @@ import numpy as np
 import torch
 from torch import nn
 
-from training.damage import paint_damage
 from training.errors import RecipeError
 from training.feature_noise import feature_noise
 from training.features import to_input
 from training.lgfdr.detector import LgfdrDetector
+from training.lgfdr.discriminator import discriminator_loss, initialize_discriminator
 from training.lgfdr.losses import rebuild_loss
 from training.lgfdr.pyramid import load_pyramid
+from training.lgfdr.store import StoredFeatures
 from training.lgfdr.towers import initialize_towers
+from training.recipe import height_at
 from training.trainers import DIVERGED, StepReport, WeightMean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from training.lgfdr.knobs import LgfdrKnobs
-
-    NaturalPictures = Callable[[np.random.Generator], NDArray[np.uint8]]
+    from training.trainers.trainer import NaturalPictures
 
 _FILL_BATCH = 8
 _LEAST_DEVIATION = 1e-3
 """Of the largest: a channel that never speaks on good parts keeps a scale, and shouts where a defect makes it speak, but not
 endlessly."""
+
+UNPAINTED_EVERY = 4
+"""Every fourth picture the discriminator sees is a good one: what good parts leave unexplained is no damage."""
 
 
 def assemble_detector(knobs: LgfdrKnobs, size: int, seed: int, frames: NDArray[np.uint8], device: torch.device) -> LgfdrDetector:
@@ -57,7 +58,9 @@ def assemble_detector(knobs: LgfdrKnobs, size: int, seed: int, frames: NDArray[n
     pyramid, _ = load_pyramid(knobs.backbone, size)
     torch.manual_seed(seed)
     detector = LgfdrDetector(knobs, size)
-    initialize_towers(detector.trained_parts())
+    initialize_towers(detector.rebuilding_parts())
+    if detector.discriminator is not None:
+        initialize_discriminator(detector.discriminator)
     detector.pyramid.load_state_dict(pyramid.state_dict())
     detector.to(device)
     mean, deviation = feature_statistics(detector, frames, device)
@@ -110,96 +113,122 @@ class LgfdrTrainer:
         device: torch.device,
     ) -> None:
         self._knobs, self._seed, self._detector, self._device = knobs, seed, detector, device
-        self._frames, self._natural = frames, natural
-        self.step_number, self.steps = 0, knobs.steps
-        self._parts = detector.trained_parts().train()
-        self._mean = WeightMean(self._parts, knobs.mean_decay)
-        self._adam = torch.optim.AdamW(self._parts.parameters(), betas=(0.9, 0.99), weight_decay=knobs.weight_decay)
-        self._clean, self._damaged = self._store()
-
-    @torch.no_grad()
-    def _store(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features of all pictures, (N, C, g, g), and of painted ones, (M, C, g, g), as float16 on the CPU.
-
-        Painted picture j is version j // N of picture j % N; M ends where the memory allowed does.
-        """
-        knobs, count = self._knobs, len(self._frames)
-        shape = (self._detector.pyramid.channels, self._detector.pyramid.grid, self._detector.pyramid.grid)
-        room = int(knobs.store_mib * 2**20 / (2 * math.prod(shape))) - count
-        painted = max(0, min(room, count * knobs.damage_versions)) if knobs.damage_share > 0 else 0
-        clean, damaged = (torch.empty(some, *shape, dtype=torch.float16) for some in (count, painted))
-        every = [(index, -1) for index in range(count)] + [(j % count, j // count) for j in range(painted)]
-        for start in range(0, len(every), _FILL_BATCH):
-            frames = np.stack([self._frame(index, version) for index, version in every[start : start + _FILL_BATCH]])
-            features = self._detector.features(to_input(frames, self._device)).to("cpu", torch.float16)
-            for place, one in enumerate(features, start=start):
-                (clean[place] if place < count else damaged[place - count]).copy_(one)
-        return clean, damaged
-
-    def _frame(self, index: int, version: int) -> NDArray[np.uint8]:
-        """The picture itself (version -1) or a painted version of it."""
-        frame = np.asarray(self._frames[index], np.uint8)
-        if version < 0:
-            return frame
-        return paint_damage(frame, self._natural, np.random.default_rng([self._seed, index, version, 0x66]))[0]
+        self.step_number, self.steps = 0, knobs.all_steps
+        self._parts = detector.rebuilding_parts().train()
+        self._towers = _Phase(self._parts, knobs, knobs.weight_decay)
+        self._stored = StoredFeatures(knobs, seed, detector, frames, natural, device)
+        self._discriminator: _Phase | None = None
+        if detector.discriminator is not None:
+            if not len(self._stored.painted):
+                raise RecipeError(
+                    f"the discriminator learns from painted damage, and {knobs.store_mib} MiB hold no painted picture beside the "
+                    f"{len(frames)} unpainted: raise --knob store_mib, or take --knob maps=fused"
+                )
+            self._discriminator = _Phase(detector.discriminator.train(), knobs, knobs.discriminator_decay)
 
     def step(self) -> StepReport:
         """See `Trainer`."""
+        report = self._tower_step() if self.step_number < self._knobs.steps else self._discriminator_step()
+        self.step_number += 1
+        return report
+
+    def _tower_step(self) -> StepReport:
         knobs, step = self._knobs, self.step_number
-        rng = np.random.default_rng([self._seed, step, 0x77])
-        clean, seen = self._draw(rng)
+        clean, seen = self._draw(np.random.default_rng([self._seed, step, 0x77]))
         if knobs.noise:
             seen = seen + feature_noise(seen, knobs.noise, torch.Generator().manual_seed((self._seed << 32) + step))
         loss = rebuild_loss(clean, self._detector.rebuild(seen), knobs.cosine)
-        if not loss.total.item() < DIVERGED:
-            raise RecipeError(f"training diverged at step {step}: the loss is {loss.total.item():.3g}; lower the learning rate")
-        for group in self._adam.param_groups:
-            group["lr"] = rate_at(step, knobs)
-        self._adam.zero_grad()
-        loss.total.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self._parts.parameters(), knobs.clip_norm)
-        self._adam.step()
-        self._mean.update(self._parts, step)
-        self.step_number += 1
-        return StepReport("towers", self.steps, {"loss": loss.total.item()} | loss.distances)
+        self._towers.descend(loss.total, step, knobs.steps, knobs.rate)
+        if step + 1 == knobs.steps:
+            self._settle_towers()
+        return StepReport("towers", knobs.steps, {"loss": loss.total.item()} | loss.distances)
 
     def _draw(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """The targets and what enters, (batch, C, g, g) each; a pass over the pictures shows each once, in its own order."""
-        targets, seen = [], []
+        stored, targets, seen = self._stored, [], []
         for i in range(self._knobs.batch):
-            turn, place = divmod(self.step_number * self._knobs.batch + i, len(self._clean))
-            order = np.random.default_rng([self._seed, turn, 0x33]).permutation(len(self._clean))
+            turn, place = divmod(self.step_number * self._knobs.batch + i, len(stored.clean))
+            order = np.random.default_rng([self._seed, turn, 0x33]).permutation(len(stored.clean))
             index = int(order[place])
-            versions = range(index, len(self._damaged), len(self._clean))
+            versions = stored.versions(index)
             painted = rng.random() < self._knobs.damage_share and len(versions) > 0
-            targets.append(self._clean[index])
-            seen.append(self._damaged[int(rng.choice(versions))] if painted else self._clean[index])
+            targets.append(stored.clean[index])
+            seen.append(stored.painted[int(rng.choice(versions))] if painted else stored.clean[index])
         first, second = (torch.stack(some).to(self._device, torch.float32) for some in (targets, seen))
         return first, second
 
+    def _settle_towers(self) -> None:
+        """Puts the mean of the towers' weights into the detector."""
+        self._parts.load_state_dict(self._towers.mean.network.state_dict())
+
+    def _discriminator_step(self) -> StepReport:
+        assert self._discriminator is not None
+        assert self._detector.discriminator is not None
+        knobs, step = self._knobs, self.step_number - self._knobs.steps
+        stored, rng = self._stored, np.random.default_rng([self._seed, self.step_number, 0x88])
+        seen, damaged = [], []
+        for i in range(knobs.batch):
+            if i % UNPAINTED_EVERY == UNPAINTED_EVERY - 1:
+                seen.append(stored.clean[int(rng.integers(len(stored.clean)))])
+                damaged.append(torch.zeros_like(stored.damaged[0]))
+            else:
+                chosen = int(rng.integers(len(stored.painted)))
+                seen.append(stored.painted[chosen])
+                damaged.append(stored.damaged[chosen])
+        features, target = (torch.stack(some).to(self._device, torch.float32) for some in (seen, damaged))
+        with torch.no_grad():
+            residual = self._detector.residual(features, self._detector.rebuild(features))
+        loss = discriminator_loss(self._detector.discriminator(features, residual), target)
+        self._discriminator.descend(loss, step, knobs.discriminator_steps, knobs.discriminator_rate)
+        return StepReport("discriminator", self.steps, {"focal": loss.item()})
+
     def state(self) -> dict[str, Any]:
         """See `Trainer`."""
-        return {
-            "step": self.step_number, "parts": self._parts.state_dict(), "mean": self._mean.network.state_dict(),
-            "adam": self._adam.state_dict(),
-        }  # fmt: skip
+        second = {} if self._discriminator is None else {"discriminator": self._discriminator.state()}
+        return {"step": self.step_number, "towers": self._towers.state(), **second}
 
     def restore(self, state: dict[str, Any]) -> None:
         """See `Trainer`."""
         self.step_number = state["step"]
-        self._parts.load_state_dict(state["parts"])
-        self._mean.network.load_state_dict(state["mean"])
-        self._adam.load_state_dict(state["adam"])
+        self._towers.restore(state["towers"])
+        if self._discriminator is not None:
+            self._discriminator.restore(state["discriminator"])
 
     def finish(self) -> None:
         """See `Trainer`."""
-        self._parts.load_state_dict(self._mean.network.state_dict())
+        self._settle_towers()
+        if self._discriminator is not None:
+            self._discriminator.network.load_state_dict(self._discriminator.mean.network.state_dict())
 
 
-def rate_at(step: int, knobs: LgfdrKnobs) -> float:
-    """Linear warm-up, then half a cosine down to `final_rate` of the peak."""
-    warm = max(1, round(knobs.warmup * knobs.steps))
-    if step < warm:
-        return knobs.rate * (step + 1) / warm
-    done = (step - warm) / max(1, knobs.steps - warm)
-    return knobs.rate * (knobs.final_rate + (1 - knobs.final_rate) * 0.5 * (1 + math.cos(math.pi * done)))
+class _Phase:
+    """One network, its optimizer and the mean of its weights."""
+
+    def __init__(self, network: nn.Module, knobs: LgfdrKnobs, decay: float) -> None:
+        self.network, self._knobs = network, knobs
+        self.mean = WeightMean(network, knobs.mean_decay)
+        self._adam = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.99), weight_decay=decay)
+
+    def descend(self, loss: torch.Tensor, step: int, steps: int, rate: float) -> None:
+        """Takes step `step` of the phase's `steps`, `rate` being the peak."""
+        if not loss.item() < DIVERGED:
+            raise RecipeError(f"training diverged at step {step}: the loss is {loss.item():.3g}; lower the learning rate")
+        for group in self._adam.param_groups:
+            group["lr"] = rate * height_at(step, steps, self._knobs)
+        self._adam.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.network.parameters(), self._knobs.clip_norm)
+        self._adam.step()
+        self.mean.update(self.network, step)
+
+    def state(self) -> dict[str, Any]:
+        """Everything `restore` needs."""
+        return {
+            "network": self.network.state_dict(), "mean": self.mean.network.state_dict(), "adam": self._adam.state_dict(),
+        }  # fmt: skip
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes back to a state."""
+        self.network.load_state_dict(state["network"])
+        self.mean.network.load_state_dict(state["mean"])
+        self._adam.load_state_dict(state["adam"])
