@@ -8,6 +8,12 @@ from training.lgfdr.knobs import LgfdrKnobs
 from training.lgfdr.trainer import assemble_detector
 
 SIZE = 128
+SWITCHES = [
+    {}, {"maps": "fused"}, {"gate": "mean"}, {"gate": "se"}, {"gate": "eca"}, {"gate": "simam"},
+    {"maps": "towers", "smooth_cells": 1},
+    {"towers": "local"}, {"towers": "global"}, {"towers": "global", "maps": "fused"}, {"token_blind": -1},
+]  # fmt: skip
+"""Changes of knobs, one of every kind."""
 
 
 def small_knobs(**changes) -> LgfdrKnobs:

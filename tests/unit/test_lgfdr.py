@@ -1,103 +1,26 @@
-"""LGFDR: pretrained pyramid, towers, gates, noise, switches; training to the same bits after a stop; graph equal to network."""
+"""LGFDR's parts: shapes under every switch, towers, gates, noise, loss and knobs."""
 
-import dataclasses
 import math
 
-import msgspec
-import numpy as np
-import onnx
 import pytest
 import torch
-from PIL import Image
 
-from export.passes import passes_of
-from export.run_graph import as_row, build_engine
 from tests.support.detectors import pictures
-from tests.support.lgfdr import SIZE, random_lgfdr, small_knobs
-from training import loop
-from training.balance import Branch, balanced
-from training.datasets import open_dataset
-from training.errors import BackboneError, RecipeError, RunError
+from tests.support.lgfdr import SIZE, SWITCHES, random_lgfdr, small_knobs
+from training.errors import RecipeError
 from training.feature_noise import feature_noise
 from training.knobs import with_changes
-from training.lgfdr import pyramid as pyramids
-from training.lgfdr.detector import LgfdrDetector, fold_rim
-from training.lgfdr.fit import fit_lgfdr
+from training.lgfdr.detector import fold_rim
 from training.lgfdr.gates import EcaGate, SeGate, SelectiveHead, SimamGate, make_gate
 from training.lgfdr.knobs import GATES, LgfdrKnobs, check_knobs
 from training.lgfdr.losses import rebuild_loss
-from training.lgfdr.pyramid import PLANS, Pyramid, load_pyramid, plan_of, reading_matrix
-from training.lgfdr.trainer import LgfdrTrainer, assemble_detector
-from training.loop import TrainRequest, train
-from training.progress import Progress
+from training.lgfdr.trainer import assemble_detector
 from training.recipe import make_config
-from training.run import load_run
-from training.teacher.backbones import load_backbone
-from training.teacher.textures import generate_texture
 
 CPU = torch.device("cpu")
 CHANNELS, GRID = 160, 32
-SWITCHES = [
-    {}, {"maps": "fused"}, {"gate": "mean"}, {"gate": "se"}, {"gate": "eca"}, {"gate": "simam"},
-    {"maps": "towers", "smooth_cells": 1},
-    {"towers": "local"}, {"towers": "global"}, {"towers": "global", "maps": "fused"}, {"token_blind": -1},
-]  # fmt: skip
-
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def test_the_pyramid_is_the_packages_network():
-    ours, digest = load_pyramid("efficientnet-lite2", SIZE)
-    theirs = load_backbone("efficientnet-lite2", CPU)
-    x = torch.randn(1, 3, 2 * SIZE, 2 * SIZE, generator=torch.Generator().manual_seed(0))
-    # The middle level is another place of the same network (block 6 before and after its last convolution).
-    for mine, other in list(zip(ours.levels(x), theirs(x), strict=True))[::2]:
-        assert mine.shape == other.shape
-        assert (mine - other).abs().max() < 1e-4 * other.abs().max()
-    assert len(digest) == 64
-    assert not any(parameter.requires_grad for parameter in ours.parameters())
-
-
-def test_a_level_lies_where_its_plan_says():
-    """Only pixels of the window around a cell's middle move the cell: half the field to either side."""
-    pyramid, _ = load_pyramid("efficientnet-lite2", SIZE)
-    plan = PLANS["efficientnet-lite2"]
-    field, stride, fields = 1, 1, []
-    for layer in plan.layers:
-        field += (layer.kernel - 1) * stride
-        stride *= layer.stride
-        if layer.level:
-            fields.append(field)
-    x = torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    for level, (stride_px, offset, width) in enumerate(zip(plan.strides_px, plan.offsets_px, fields, strict=True)):
-        cell = 128 // stride_px
-        (gradient,) = torch.autograd.grad(pyramid.levels(x)[level][0, :, cell, cell].sum(), x)
-        touched = gradient[0].abs().sum((0, 1)).nonzero()
-        middle = cell * stride_px + offset
-        assert touched.min() >= math.floor(middle - width / 2)
-        assert touched.max() < math.ceil(middle + width / 2)
-        assert touched.max() - touched.min() > width / 2
-
-
-def test_a_changed_package_is_refused(monkeypatch):
-    first, *rest = PLANS["efficientnet-lite2"].layers
-    other = plan_of([dataclasses.replace(first, pads=(1, 1)), *rest])
-    monkeypatch.setitem(pyramids.PLANS, "efficientnet-lite2", other)
-    with pytest.raises(BackboneError, match=r"_conv_stem.*expected .* padding \(1, 1\), got .*\(0, 1\)"):
-        load_pyramid("efficientnet-lite2", SIZE)
-    with pytest.raises(BackboneError, match="knows no backbone"):
-        Pyramid("resnet", SIZE)
-
-
-def test_reading_a_ramp_gives_the_cells_middles():
-    for stride, offset, side in ((2.0, 1.75, 64), (4.0, 1.75, 32), (8.0, 1.75, 16)):
-        matrix = reading_matrix(GRID, side, stride, offset)
-        assert torch.allclose(matrix.sum(1), torch.ones(GRID))
-        ramp = offset + stride * torch.arange(side)
-        inside = slice(1, GRID - 2)
-        wanted = 0.5 + 4 * torch.arange(GRID, dtype=torch.float32)
-        assert torch.allclose((matrix @ ramp)[inside], wanted[inside], atol=1e-3 if stride > 2 else 0.3)
 
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
@@ -230,120 +153,3 @@ def test_knobs_come_from_the_command_line():
     with pytest.raises(RecipeError, match="one recipe"):
         make_config("lgfdr", size=SIZE, recipe="paper")
     assert {*GATES} == {"srh", "mean", "se", "eca", "simam"}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Six pictures to train on, four held out."""
-    root = tmp_path_factory.mktemp("data") / "thing"
-    rng = np.random.default_rng(5)
-    for part, count in (("train", 6), ("validation", 4)):
-        folder = root / part / "good"
-        folder.mkdir(parents=True)
-        for i in range(count):
-            Image.fromarray(generate_texture(rng, SIZE)).save(folder / f"{i}.png")
-    return root
-
-
-@pytest.fixture
-def request_for(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "GENERATED_PICTURES", 4)
-
-    def make(name="run", seed=0, resume=False, **changes):
-        config = msgspec.structs.replace(make_config("lgfdr", size=SIZE, seed=seed), knobs=small_knobs(**changes))
-        none = tmp_path / "no-teacher"
-        return TrainRequest(open_dataset(data), config, none, tmp_path / name, None, CPU, resume=resume, progress_every_s=0.0)
-
-    return make
-
-
-def equal(a, b):
-    a, b = a.detector.state_dict(), b.detector.state_dict()
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
-@pytest.mark.parametrize("stop", [2, 3, 4], ids=["towers", "between", "discriminator"])
-def test_a_stopped_run_goes_on_to_the_same_bits_and_loads_as_it_was(request_for, monkeypatch, stop):
-    whole = train(request_for("whole"))
-    update = Progress.update
-
-    def interrupt(self, step, *rest):
-        update(self, step, *rest)
-        if step == stop:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Progress, "update", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        train(request_for("stopped"))
-    monkeypatch.setattr(Progress, "update", update)
-    with pytest.raises(RunError, match="another config"):
-        train(request_for("stopped", seed=1, resume=True))
-    resumed = train(request_for("stopped", resume=True))
-    assert equal(whole, resumed)
-    read = load_run(resumed.path)
-    assert read.record == resumed.record
-    assert equal(read, resumed)
-    assert isinstance(read.detector, LgfdrDetector)
-    assert read.record.teacher is None
-    assert read.record.teacher_sha256 == load_pyramid("efficientnet-lite2", SIZE)[1]
-    assert any("global tower leaves" in warning for warning in read.record.warnings)
-    assert {"left_local", "left_global", "left_fused", "ae_weight"} <= read.record.figures.keys()
-
-
-def test_towers_learn_the_parts():
-    """Sixty steps on four pictures of one scene: less of the features is left than the mean would leave."""
-    frames = pictures(6, SIZE)
-    knobs = small_knobs(steps=60, batch=4, damage_share=0.25, mean_decay=0.9, noise=5.0)
-    detector = assemble_detector(knobs, SIZE, 0, frames[:4], CPU)
-    trainer = LgfdrTrainer(knobs, 0, detector, frames[:4], lambda rng: generate_texture(rng, SIZE), CPU)
-    while trainer.step_number < trainer.steps:
-        trainer.step()
-    trainer.finish()
-    figures = fit_lgfdr(detector, frames[:4], frames[4:], CPU)
-    assert figures["left_fused"] < 0.6
-    assert figures["left_global"] < 0.7
-    branches = [Branch(0.0, 1.0, figures[f"{name}_loudness"], parts=2) for name in ("st", "ae")]
-    st_loud, ae_loud = balanced(branches)
-    assert (detector.fusion[5] / detector.fusion[2]).item() == pytest.approx(figures["ae_weight"] * ae_loud / st_loud, rel=1e-4)
-    assert detector.fusion[6] == 0  # the pooled head counts where it is asked for
-    marked = frames[4].copy()
-    marked[60:72, 60:72] = (255, 0, 0)
-    good, bad = (detector(torch.from_numpy(frame[None])) for frame in (frames[4], marked))
-    assert bad[0][0] > good[0][0]
-    row, column = divmod(int(bad[1].argmax()), 24)
-    assert 10 <= row <= 14
-    assert 10 <= column <= 14
-
-
-@pytest.mark.parametrize("switches", SWITCHES, ids=str)
-def test_the_float_graph_gives_the_detectors_numbers(switches):
-    detector = random_lgfdr(**switches)
-    model = passes_of(detector).float_graph()
-    onnx.checker.check_model(model, full_check=True)
-    frame = pictures(1, SIZE, seed=3)
-    scores, map_st, map_ae = detector(torch.from_numpy(frame))
-    for backend in ("openvino", "onnxruntime"):
-        with build_engine(model, SIZE, "fp32", backend, threads=1) as engine:
-            found = engine.infer(frame[0])
-        assert as_row(found) == pytest.approx(scores.tolist(), rel=1e-4, abs=1e-4)
-        assert np.allclose(found.map_st, map_st, rtol=1e-4, atol=1e-4)
-        assert np.allclose(found.map_ae, map_ae, rtol=1e-4, atol=1e-4)
-
-
-def test_the_int8_graph_stays_near_the_float_one_and_leaves_attention_alone():
-    detector = random_lgfdr()
-    frames = pictures(6, SIZE)
-    model = passes_of(detector).quantizer(frames[:4], 63).graph()
-    onnx.checker.check_model(model, full_check=True)
-    producers = {node.output[0]: node.op_type for node in model.graph.node}
-    quantized = {
-        node.name for node in model.graph.node if node.op_type == "Conv" and producers[node.input[0]] == "DequantizeLinear"
-    }
-    assert {"local.output", "global.embed", "global.unfold", "pyramid.2"} <= quantized
-    assert not {"pyramid.0", "pyramid.1"} & quantized  # the first of three channels, and a depthwise one
-    assert all(producers.get(node.input[1]) != "DequantizeLinear" for node in model.graph.node if node.op_type == "MatMul")
-    scores, map_st, _ = detector(torch.from_numpy(frames[5:]))
-    with build_engine(model, SIZE, "int8", "onnxruntime", threads=1) as engine:
-        found = engine.infer(frames[5])
-    assert as_row(found) == pytest.approx(scores.tolist(), rel=0.05, abs=0.05)
-    assert np.corrcoef(found.map_st.ravel(), map_st.ravel())[0, 1] > 0.99

@@ -71,13 +71,13 @@ class LgfdrKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
     noise: float = 12.0
     damage_share: float = 0.5
     damage_versions: int = 2
-    damage_pictures: int = 600
+    damage_pictures: int = 1200
     cosine: float = 1.0
     steps: int = 600
     batch: int = 8
     rate: float = 2e-3
     weight_decay: float = 1e-4
-    discriminator_steps: int = 400
+    discriminator_steps: int = 800
     discriminator_width: int = 64
     discriminator_rate: float = 3e-3
     discriminator_decay: float = 1e-2

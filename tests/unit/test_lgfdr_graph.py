@@ -1,0 +1,47 @@
+"""LGFDR's graphs: float equal to the network in every switch, INT8 near it."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from export.passes import passes_of
+from export.run_graph import as_row, build_engine
+from tests.support.detectors import pictures
+from tests.support.lgfdr import SIZE, SWITCHES, random_lgfdr
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.mark.parametrize("switches", SWITCHES, ids=str)
+def test_the_float_graph_gives_the_detectors_numbers(switches):
+    detector = random_lgfdr(**switches)
+    model = passes_of(detector).float_graph()
+    onnx.checker.check_model(model, full_check=True)
+    frame = pictures(1, SIZE, seed=3)
+    scores, map_st, map_ae = detector(torch.from_numpy(frame))
+    for backend in ("openvino", "onnxruntime"):
+        with build_engine(model, SIZE, "fp32", backend, threads=1) as engine:
+            found = engine.infer(frame[0])
+        assert as_row(found) == pytest.approx(scores.tolist(), rel=1e-4, abs=1e-4)
+        assert np.allclose(found.map_st, map_st, rtol=1e-4, atol=1e-4)
+        assert np.allclose(found.map_ae, map_ae, rtol=1e-4, atol=1e-4)
+
+
+def test_the_int8_graph_stays_near_the_float_one_and_leaves_attention_alone():
+    detector = random_lgfdr()
+    frames = pictures(6, SIZE)
+    model = passes_of(detector).quantizer(frames[:4], 63).graph()
+    onnx.checker.check_model(model, full_check=True)
+    producers = {node.output[0]: node.op_type for node in model.graph.node}
+    quantized = {
+        node.name for node in model.graph.node if node.op_type == "Conv" and producers[node.input[0]] == "DequantizeLinear"
+    }
+    assert {"local.output", "global.embed", "global.unfold", "pyramid.2", "discriminator.squeeze"} <= quantized
+    assert not {"pyramid.0", "pyramid.1"} & quantized  # the first of three channels, and a depthwise one
+    assert all(producers.get(node.input[1]) != "DequantizeLinear" for node in model.graph.node if node.op_type == "MatMul")
+    scores, map_st, _ = detector(torch.from_numpy(frames[5:]))
+    with build_engine(model, SIZE, "int8", "onnxruntime", threads=1) as engine:
+        found = engine.infer(frames[5])
+    assert as_row(found) == pytest.approx(scores.tolist(), rel=0.05, abs=0.05)
+    assert np.corrcoef(found.map_st.ravel(), map_st.ravel())[0, 1] > 0.99

@@ -1,0 +1,71 @@
+"""LGFDR's frozen pyramid: the package's very network, folded, and its levels where the plan says."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from tests.support.lgfdr import SIZE
+from training.errors import BackboneError
+from training.lgfdr import pyramid as pyramids
+from training.lgfdr.pyramid import PLANS, Pyramid, load_pyramid, plan_of, reading_matrix
+from training.teacher.backbones import load_backbone
+
+CPU = torch.device("cpu")
+GRID = 32
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_the_pyramid_is_the_packages_network():
+    ours, digest = load_pyramid("efficientnet-lite2", SIZE)
+    theirs = load_backbone("efficientnet-lite2", CPU)
+    x = torch.randn(1, 3, 2 * SIZE, 2 * SIZE, generator=torch.Generator().manual_seed(0))
+    # The middle level is another place of the same network (block 6 before and after its last convolution).
+    for mine, other in list(zip(ours.levels(x), theirs(x), strict=True))[::2]:
+        assert mine.shape == other.shape
+        assert (mine - other).abs().max() < 1e-4 * other.abs().max()
+    assert len(digest) == 64
+    assert not any(parameter.requires_grad for parameter in ours.parameters())
+
+
+def test_a_level_lies_where_its_plan_says():
+    """Only pixels of the window around a cell's middle move the cell: half the field to either side."""
+    pyramid, _ = load_pyramid("efficientnet-lite2", SIZE)
+    plan = PLANS["efficientnet-lite2"]
+    field, stride, fields = 1, 1, []
+    for layer in plan.layers:
+        field += (layer.kernel - 1) * stride
+        stride *= layer.stride
+        if layer.level:
+            fields.append(field)
+    x = torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    for level, (stride_px, offset, width) in enumerate(zip(plan.strides_px, plan.offsets_px, fields, strict=True)):
+        cell = 128 // stride_px
+        (gradient,) = torch.autograd.grad(pyramid.levels(x)[level][0, :, cell, cell].sum(), x)
+        touched = gradient[0].abs().sum((0, 1)).nonzero()
+        middle = cell * stride_px + offset
+        assert touched.min() >= math.floor(middle - width / 2)
+        assert touched.max() < math.ceil(middle + width / 2)
+        assert touched.max() - touched.min() > width / 2
+
+
+def test_a_changed_package_is_refused(monkeypatch):
+    first, *rest = PLANS["efficientnet-lite2"].layers
+    other = plan_of([dataclasses.replace(first, pads=(1, 1)), *rest])
+    monkeypatch.setitem(pyramids.PLANS, "efficientnet-lite2", other)
+    with pytest.raises(BackboneError, match=r"_conv_stem.*expected .* padding \(1, 1\), got .*\(0, 1\)"):
+        load_pyramid("efficientnet-lite2", SIZE)
+    with pytest.raises(BackboneError, match="knows no backbone"):
+        Pyramid("resnet", SIZE)
+
+
+def test_reading_a_ramp_gives_the_cells_middles():
+    for stride, offset, side in ((2.0, 1.75, 64), (4.0, 1.75, 32), (8.0, 1.75, 16)):
+        matrix = reading_matrix(GRID, side, stride, offset)
+        assert torch.allclose(matrix.sum(1), torch.ones(GRID))
+        ramp = offset + stride * torch.arange(side)
+        inside = slice(1, GRID - 2)
+        wanted = 0.5 + 4 * torch.arange(GRID, dtype=torch.float32)
+        assert torch.allclose((matrix @ ramp)[inside], wanted[inside], atol=1e-3 if stride > 2 else 0.3)

@@ -1,0 +1,110 @@
+"""LGFDR's training: to the same bits after a stop in either phase, and something is learnt."""
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.support.detectors import pictures
+from tests.support.lgfdr import SIZE, small_knobs
+from training import loop
+from training.balance import Branch, balanced
+from training.datasets import open_dataset
+from training.errors import RunError
+from training.lgfdr.detector import LgfdrDetector
+from training.lgfdr.fit import fit_lgfdr
+from training.lgfdr.pyramid import load_pyramid
+from training.lgfdr.trainer import LgfdrTrainer, assemble_detector
+from training.loop import TrainRequest, train
+from training.progress import Progress
+from training.recipe import make_config
+from training.run import load_run
+from training.teacher.textures import generate_texture
+
+CPU = torch.device("cpu")
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Six pictures to train on, four held out."""
+    root = tmp_path_factory.mktemp("data") / "thing"
+    rng = np.random.default_rng(5)
+    for part, count in (("train", 6), ("validation", 4)):
+        folder = root / part / "good"
+        folder.mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(generate_texture(rng, SIZE)).save(folder / f"{i}.png")
+    return root
+
+
+@pytest.fixture
+def request_for(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "GENERATED_PICTURES", 4)
+
+    def make(name="run", seed=0, resume=False, **changes):
+        config = msgspec.structs.replace(make_config("lgfdr", size=SIZE, seed=seed), knobs=small_knobs(**changes))
+        none = tmp_path / "no-teacher"
+        return TrainRequest(open_dataset(data), config, none, tmp_path / name, None, CPU, resume=resume, progress_every_s=0.0)
+
+    return make
+
+
+def equal(a, b):
+    a, b = a.detector.state_dict(), b.detector.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("stop", [2, 3, 4], ids=["towers", "between", "discriminator"])
+def test_a_stopped_run_goes_on_to_the_same_bits_and_loads_as_it_was(request_for, monkeypatch, stop):
+    whole = train(request_for("whole"))
+    update = Progress.update
+
+    def interrupt(self, step, *rest):
+        update(self, step, *rest)
+        if step == stop:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Progress, "update", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(request_for("stopped"))
+    monkeypatch.setattr(Progress, "update", update)
+    with pytest.raises(RunError, match="another config"):
+        train(request_for("stopped", seed=1, resume=True))
+    resumed = train(request_for("stopped", resume=True))
+    assert equal(whole, resumed)
+    read = load_run(resumed.path)
+    assert read.record == resumed.record
+    assert equal(read, resumed)
+    assert isinstance(read.detector, LgfdrDetector)
+    assert read.record.teacher is None
+    assert read.record.teacher_sha256 == load_pyramid("efficientnet-lite2", SIZE)[1]
+    assert any("global tower leaves" in warning for warning in read.record.warnings)
+    assert {"left_local", "left_global", "left_fused", "ae_weight"} <= read.record.figures.keys()
+
+
+def test_towers_learn_the_parts():
+    """Sixty steps on four pictures of one scene: less of the features is left than the mean would leave."""
+    frames = pictures(6, SIZE)
+    knobs = small_knobs(steps=60, batch=4, damage_share=0.25, mean_decay=0.9, noise=5.0)
+    detector = assemble_detector(knobs, SIZE, 0, frames[:4], CPU)
+    trainer = LgfdrTrainer(knobs, 0, detector, frames[:4], lambda rng: generate_texture(rng, SIZE), CPU)
+    while trainer.step_number < trainer.steps:
+        trainer.step()
+    trainer.finish()
+    figures = fit_lgfdr(detector, frames[:4], frames[4:], CPU)
+    assert figures["left_fused"] < 0.6
+    assert figures["left_global"] < 0.7
+    branches = [Branch(0.0, 1.0, figures[f"{name}_loudness"], parts=2) for name in ("st", "ae")]
+    st_loud, ae_loud = balanced(branches)
+    assert (detector.fusion[5] / detector.fusion[2]).item() == pytest.approx(figures["ae_weight"] * ae_loud / st_loud, rel=1e-4)
+    assert detector.fusion[6] == 0  # the pooled head counts where it is asked for
+    marked = frames[4].copy()
+    marked[60:72, 60:72] = (255, 0, 0)
+    good, bad = (detector(torch.from_numpy(frame[None])) for frame in (frames[4], marked))
+    assert bad[0][0] > good[0][0]
+    row, column = divmod(int(bad[1].argmax()), 24)
+    assert 10 <= row <= 14
+    assert 10 <= column <= 14
