@@ -1,11 +1,15 @@
-"""LGFDR's graphs: float, and INT8 where a convolution bears it.
+"""LGFDR's graphs: float, and INT8 where a convolution bears it, mixed by its parts.
+
+A mix (`export.search`) gives each of pyramid, towers and discriminator one form: thirty convolutions one by one would take the
+exporter minutes to measure, and within a part they err alike.
 
 Every quantized activation is symmetric without a shift: most convolutions pad, and padding must stay zero. Features are compared
 with what is rebuilt of them, so the pyramid's own rounding, which is in both, counts less than its size; the pooled head listens
 to it directly.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +20,8 @@ from export.graph.builder import GraphBuilder
 from export.lgfdr.graph import LgfdrWriter
 from export.quantize.covariance import measure_covariances
 from export.quantize.ranges import reach, watch_points
-from export.quantize.scheme import HIGHEST, Forms, Point, Scheme
+from export.quantize.scheme import HIGHEST, Form, Forms, Point, Scheme
+from training.teacher.levels import BACKBONE_SCALE
 
 if TYPE_CHECKING:
     from training.lgfdr.detector import LgfdrDetector
@@ -46,27 +51,57 @@ class LgfdrPasses:
             point: Point(reach(seen, point) / HIGHEST, np.zeros(seen[point].mean.shape), seen[point].mean, seen[point].variance)
             for point, _ in writer.convs.values()
         }
-        return LgfdrQuantizer(self.detector, Scheme(points, covariances, weight_levels))
+        readers = {name: point for name, (point, _) in writer.convs.items()}
+        weights = {name: conv.weight.size for name, (_, conv) in writer.convs.items()}
+        return LgfdrQuantizer(self.detector, Scheme(points, covariances, weight_levels), readers, macs_of(self.detector, weights))
+
+
+def part_of(name: str) -> str:
+    """The part a convolution belongs to: "pyramid", "local", "global" or "discriminator"."""
+    return name.partition(".")[0]
+
+
+def macs_of(detector: "LgfdrDetector", weights: Mapping[str, int]) -> dict[str, float]:
+    """Multiply-accumulates of each part's convolutions that may be quantized.
+
+    Args:
+        detector: its pyramid says where cells lie.
+        weights: how many weights each of these convolutions has.
+    """
+    found: dict[str, float] = {}
+    grid, tower = detector.pyramid.grid, detector.whole
+    tokens = 0 if tower is None else grid // tower.cells
+    sides = {"global.embed": tokens, "global.unfold": tokens}
+    side = BACKBONE_SCALE * detector.size
+    for i, layer in enumerate(detector.pyramid.plan.layers):
+        side //= layer.stride
+        sides[f"pyramid.{i}"] = side
+    for name, count in weights.items():
+        found[part_of(name)] = found.get(part_of(name), 0.0) + float(count * sides.get(name, grid) ** 2)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class LgfdrQuantizer:
-    """LGFDR's one INT8 graph; see `export.passes.Quantizer`.
+    """Mixes of LGFDR; see `export.passes.Quantizer`.
 
     Attributes:
-        detector: trained. scheme: measured.
+        detector: trained. scheme: measured; every mix shares its rounded weights.
+        readers: convolution -> activation point it reads.
+        macs: of each part, see `macs_of`.
     """
 
     detector: "LgfdrDetector"
     scheme: Scheme
-
-    @property
-    def macs(self) -> dict[str, float]:
-        """See `export.passes.Quantizer`: which of its convolutions bear INT8 was decided once, for every product."""
-        return {}
+    readers: Mapping[str, str]
+    macs: Mapping[str, float]
 
     def graph(self, forms: Forms | None = None) -> ModelProto:
-        """See `export.passes.Quantizer`."""
-        if forms:
-            raise ValueError(f"expected every convolution in its one form, got {dict(forms)}")
-        return LgfdrWriter(self.detector, GraphBuilder(self.scheme)).write()
+        """See `export.passes.Quantizer`; the forms are those of the parts."""
+        each = {name: (forms or {}).get(part_of(name), Form.INT8) for name in self.readers}
+        points = {
+            name: point
+            for name, point in self.scheme.points.items()
+            if any(each[conv] is not Form.FLOAT for conv, read in self.readers.items() if read == name)
+        }
+        return LgfdrWriter(self.detector, GraphBuilder(replace(self.scheme, points=points, forms=each))).write()

@@ -1,11 +1,14 @@
 """LGFDR's graphs: float equal to the network in every switch, INT8 near it."""
 
+import collections
+
 import numpy as np
 import onnx
 import pytest
 import torch
 
 from export.passes import passes_of
+from export.quantize.scheme import Form
 from export.run_graph import as_row, build_engine
 from tests.support.detectors import pictures
 from tests.support.lgfdr import SIZE, SWITCHES, random_lgfdr
@@ -45,3 +48,29 @@ def test_the_int8_graph_stays_near_the_float_one_and_leaves_attention_alone():
         found = engine.infer(frames[5])
     assert as_row(found) == pytest.approx(scores.tolist(), rel=0.05, abs=0.05)
     assert np.corrcoef(found.map_st.ravel(), map_st.ravel())[0, 1] > 0.99
+
+
+def quantized_parts(model):
+    """Part -> integer weights in it, coarse and fine ones of a twofold convolution counted apart."""
+    names = [node.name for node in model.graph.node if node.name.endswith("weight_dq")]
+    return collections.Counter(name.partition(".")[0] for name in names)
+
+
+def test_a_mix_gives_each_part_its_form():
+    detector = random_lgfdr()
+    frames = pictures(6, SIZE)
+    quantizer = passes_of(detector).quantizer(frames[:4], 63)
+    plain = quantized_parts(quantizer.graph())
+    assert plain == {"pyramid": 17, "local": 3, "global": 4, "discriminator": 2}
+    assert quantizer.macs.keys() == plain.keys()
+    # By hand: 160 -> 24, one 3 x 3, 24 -> 160 on 32 x 32 cells; [F, F - R] -> 16 and one 3 x 3.
+    assert quantizer.macs["local"] == (160 * 24 + 9 * 24 * 24 + 24 * 160) * 32**2
+    assert quantizer.macs["discriminator"] == (320 * 16 + 9 * 16 * 16) * 32**2
+    mixed = quantizer.graph({"pyramid": Form.FLOAT, "discriminator": Form.TWOFOLD})
+    assert quantized_parts(mixed) == {"local": 3, "global": 4, "discriminator": 4}
+    scores, *_ = detector(torch.from_numpy(frames[5:]))
+    apart = []
+    for precision, forms in (("int8", None), ("fp32", dict.fromkeys(plain, Form.FLOAT))):
+        with build_engine(quantizer.graph(forms), SIZE, precision, "openvino", threads=1) as engine:
+            apart.append(np.abs(np.subtract(as_row(engine.infer(frames[5])), scores.numpy())).max())
+    assert apart[1] < 1e-3 < apart[0]
