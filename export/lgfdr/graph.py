@@ -10,6 +10,7 @@ Convolutions whose every output sees all input channels may be quantized; each h
 convolutions, the three-channel first one, everything of the attention and the gate stay in float.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
@@ -42,11 +43,13 @@ class LgfdrWriter:
     Attributes:
         detector: trained. g: a fresh builder, with or without a quantization.
         convs: filled while writing: the convolutions that may be quantized, name -> (activation point it reads, weights).
+        factors: (C,) a point: what its channels are multiplied by before rounding, and the weights behind it divided by.
     """
 
     detector: "LgfdrDetector"
     g: GraphBuilder = field(default_factory=GraphBuilder)
     convs: dict[str, tuple[str, Conv]] = field(default_factory=dict)
+    factors: Mapping[str, Array] = field(default_factory=dict)
 
     def write(self, *, taps: bool = False) -> ModelProto:
         """Write the graph; `taps` adds every activation point as a further output."""
@@ -54,7 +57,7 @@ class LgfdrWriter:
         features = self._features()
         rebuilt: dict[str, str] = {}
         if detector.local is not None or detector.whole is not None:
-            seen = g.activation(features, FEATURES_POINT)
+            seen = self._activation(features, FEATURES_POINT)
             if detector.local is not None:
                 rebuilt["local"] = self._local(seen)
             if detector.whole is not None:
@@ -70,12 +73,22 @@ class LgfdrWriter:
 
     def _conv(self, x: str, conv: Conv, name: str, point: str) -> str:
         """A convolution that may be quantized; x is behind its point already."""
+        if point in self.factors:
+            conv = replace(conv, weight=conv.weight / self.factors[point][None, :, None, None])
         self.convs[name] = (point, conv)
         return self.g.conv(x, conv, name, point)
 
     def _read(self, x: str, conv: Conv, name: str) -> str:
         """The same with an activation point of its own before it."""
-        return self._conv(self.g.activation(x, f"{name}.in"), conv, name, f"{name}.in")
+        return self._conv(self._activation(x, f"{name}.in"), conv, name, f"{name}.in")
+
+    def _activation(self, x: str, point: str) -> str:
+        """A point, its channels brought to one reach."""
+        g = self.g
+        if point in self.factors:
+            factors = g.constant(f"{point}.factors", self.factors[point].astype(np.float32)[:, None, None])
+            x = g.node("Mul", [x, factors], f"{point}.even")
+        return g.activation(x, point)
 
     def _features(self) -> str:
         """(1, C, g, g) normalized features."""

@@ -16,15 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from export.fuse.layers import Array
 from export.graph.builder import GraphBuilder
 from export.lgfdr.graph import LgfdrWriter
 from export.quantize.covariance import measure_covariances
-from export.quantize.ranges import reach, watch_points
+from export.quantize.ranges import Activation, reach, watch_points
 from export.quantize.scheme import HIGHEST, Form, Forms, Point, Scheme
 from training.teacher.levels import BACKBONE_SCALE
 
 if TYPE_CHECKING:
     from training.lgfdr.detector import LgfdrDetector
+
+MOST_FACTOR = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,9 @@ class LgfdrPasses:
 
     def quantizer(self, shown: NDArray[np.uint8], weight_levels: int) -> "LgfdrQuantizer":
         """See `export.passes.Passes`."""
-        writer = LgfdrWriter(self.detector)
+        plain = LgfdrWriter(self.detector)
+        factors = even_factors(watch_points(plain.write(taps=True), plain.g.points, shown))
+        writer = LgfdrWriter(self.detector, factors=factors)
         tapped = writer.write(taps=True)
         seen = watch_points(tapped, writer.g.points, shown)
         covariances = measure_covariances(tapped, writer.g.points, writer.convs, shown)
@@ -53,7 +58,23 @@ class LgfdrPasses:
         }
         readers = {name: point for name, (point, _) in writer.convs.items()}
         weights = {name: conv.weight.size for name, (_, conv) in writer.convs.items()}
-        return LgfdrQuantizer(self.detector, Scheme(points, covariances, weight_levels), readers, macs_of(self.detector, weights))
+        macs = macs_of(self.detector, weights)
+        return LgfdrQuantizer(self.detector, Scheme(points, covariances, weight_levels), factors, readers, macs)
+
+
+def even_factors(seen: Mapping[str, Activation]) -> dict[str, Array]:
+    """What brings every channel of a point to the reach of its largest, so that each uses all integers.
+
+    Channels that hardly spoke are brought up by `MOST_FACTOR` at most. After Nagel et al., "Data-free quantization through
+    weight equalization and bias correction" (ICCV 2019, section 4.1), in full on the activations' side. Measured on commutator's
+    detector, deviation of the raw score near the limit, in units of it, of each part alone in INT8: discriminator .132 -> .057,
+    global tower .014 -> .006, local tower .019 -> .017, pyramid .057 -> .060; half of it (the factors' roots): .137, .008, .013,
+    .077.
+    """
+    return {
+        point: (activation.amax or 1.0) / np.maximum(activation.peaks, (activation.amax or 1.0) / MOST_FACTOR)
+        for point, activation in seen.items()
+    }
 
 
 def part_of(name: str) -> str:
@@ -86,13 +107,14 @@ class LgfdrQuantizer:
     """Mixes of LGFDR; see `export.passes.Quantizer`.
 
     Attributes:
-        detector: trained. scheme: measured; every mix shares its rounded weights.
+        detector: trained. scheme: measured; every mix shares its rounded weights. factors: see `even_factors`.
         readers: convolution -> activation point it reads.
         macs: of each part, see `macs_of`.
     """
 
     detector: "LgfdrDetector"
     scheme: Scheme
+    factors: Mapping[str, Array]
     readers: Mapping[str, str]
     macs: Mapping[str, float]
 
@@ -104,4 +126,5 @@ class LgfdrQuantizer:
             for name, point in self.scheme.points.items()
             if any(each[conv] is not Form.FLOAT for conv, read in self.readers.items() if read == name)
         }
-        return LgfdrWriter(self.detector, GraphBuilder(replace(self.scheme, points=points, forms=each))).write()
+        builder = GraphBuilder(replace(self.scheme, points=points, forms=each))
+        return LgfdrWriter(self.detector, builder, factors={name: self.factors[name] for name in points}).write()

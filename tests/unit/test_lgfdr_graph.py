@@ -7,7 +7,10 @@ import onnx
 import pytest
 import torch
 
+from export.lgfdr.graph import LgfdrWriter
+from export.lgfdr.passes import MOST_FACTOR, even_factors
 from export.passes import passes_of
+from export.quantize.ranges import Activation, watch_points
 from export.quantize.scheme import Form
 from export.run_graph import as_row, build_engine
 from tests.support.detectors import pictures
@@ -48,6 +51,30 @@ def test_the_int8_graph_stays_near_the_float_one_and_leaves_attention_alone():
         found = engine.infer(frames[5])
     assert as_row(found) == pytest.approx(scores.tolist(), rel=0.05, abs=0.05)
     assert np.corrcoef(found.map_st.ravel(), map_st.ravel())[0, 1] > 0.99
+
+
+def test_evened_channels_change_no_float_score_and_all_use_all_integers():
+    detector, frames = random_lgfdr(), pictures(4, SIZE)
+    plain = LgfdrWriter(detector)
+    seen = watch_points(plain.write(taps=True), plain.g.points, frames)
+    factors = even_factors(seen)
+    writer = LgfdrWriter(detector, factors=factors)
+    evened = writer.write(taps=True)
+    for point, activation in watch_points(evened, writer.g.points, frames).items():
+        spoke = seen[point].peaks * MOST_FACTOR > seen[point].amax
+        assert spoke.mean() > 0.5
+        assert np.allclose(activation.peaks[spoke], seen[point].amax, rtol=1e-3)
+        assert (activation.peaks <= seen[point].amax * 1.001).all()
+    rows = []
+    for model in (LgfdrWriter(detector).write(), LgfdrWriter(detector, factors=factors).write()):
+        with build_engine(model, SIZE, "fp32", "onnxruntime", threads=1) as engine:
+            rows.append(as_row(engine.infer(frames[0])))
+    assert rows[1] == pytest.approx(rows[0], rel=1e-4, abs=1e-4)
+
+
+def test_a_point_that_never_spoke_is_left_as_it_is():
+    silent = Activation(np.zeros(3), np.zeros(3), np.zeros(3))
+    assert even_factors({"x": silent})["x"].tolist() == [MOST_FACTOR] * 3
 
 
 def quantized_parts(model):
