@@ -6,9 +6,9 @@
 Each set is trained on its own good parts with every detector's recipe of the package, its test pictures are only ever judged,
 by the float network in torch. Beside them, at the same side: each map alone; the same networks with the global head in the score,
 and by the published score (no comparison cell by cell, no branch kept quiet: EfficientAD's Algorithm 2); nearest neighbours among
-the backbone's own vectors (`MemoryBank`); an untrained random network with a pooled head. OUT/128px/results.jsonl has a line a
-detector, seed and set; what is there is not run again, an interrupted training goes on. `--write` puts the table into
-docs/results.md, `--only-read` trains nothing.
+the backbone's own vectors (`MemoryBank`); an untrained random network with a pooled head. docs/bench/detectors.jsonl has a line a
+detector, side, seed and set; what is there is not run again (`--results FILE` begins anew), an interrupted training goes on.
+`--write` puts the table of all sides into docs/results.md, `--only-read` trains nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import argparse
 import logging
 import statistics
 import sys
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +24,7 @@ import numpy as np
 import torch
 
 from benchmarks.page import replace_block
-from benchmarks.resumable import Row, run_missing
-from edge.engine.machine import this_machine
+from benchmarks.resumable import Row, made_when, run_missing
 from training.baselines import MemoryBank
 from training.calibrate import Q_A, Q_B, measure
 from training.commands.train import SHIPPED_TEACHER
@@ -51,14 +49,18 @@ DETECTORS = ("efficientad-s", "dfsc-efficientad-s", LGFDR)
 BANK = "memory bank on the backbone"
 COLUMNS = ("image", "logical", "structural", "st", "ae", "pixel_ap", "au_pro")
 KINDS = {"logical": "logical_anomalies", "structural": "structural_anomalies"}
-DOC = Path(__file__).resolve().parents[1] / "docs" / "results.md"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOC = DOCS / "results.md"
 BEGIN, END = "<!-- measured: benchmarks/detectors.py -->", "<!-- end of measured detectors -->"
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", nargs="+", type=Path, metavar="DATA", help="data sets with test pictures")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of runs and results.jsonl")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of runs")
+    parser.add_argument(
+        "--results", type=Path, default=DOCS / "bench" / "detectors.jsonl", metavar="FILE", help="figures (default: %(default)s)"
+    )
     parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=list(DETECTORS), metavar="NAME", help="default: all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="S", help="default: 0 1 2")
     parser.add_argument("--size", type=int, default=128, metavar="PX", help="side of the pictures (default: %(default)s)")
@@ -165,8 +167,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     for data in dict.fromkeys(row["data"] for row in rows):
         mine = [row for row in rows if row["data"] == data]
         counts = next((f" ({row['good']} good, {row['bad']} bad)" for row in mine if "good" in row), "")
-        for number, method in enumerate(dict.fromkeys(row["method"] for row in mine)):
-            some = [row for row in mine if row["method"] == method]
+        for number, (method, size) in enumerate(dict.fromkeys((row["method"], row["size"]) for row in mine)):
+            some = [row for row in mine if (row["method"], row["size"]) == (method, size)]
             cells = [_cell([row.get(name) for row in some]) for name in COLUMNS]
             if len(some) == 1 and some[0].get("low") is not None:
                 cells[0] = f"{some[0]['image']:.3f} ({some[0]['low']:.3f}-{some[0]['high']:.3f})"
@@ -174,7 +176,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             steps = f"{some[0]['steps']:,}" if some[0]["steps"] else "-"
             name = f"{data}{counts}" if number == 0 else ""
             taken = f"{minutes:.0f} min" if some[0]["steps"] else "-"
-            lines.append(f"| {name} | {method} | {some[0]['size']} | {len(some)} | {' | '.join(cells)} | {steps} | {taken} |")
+            lines.append(f"| {name} | {method} | {size} | {len(some)} | {' | '.join(cells)} | {steps} | {taken} |")
     return "\n".join(lines)
 
 
@@ -195,17 +197,14 @@ def main(argv: list[str] | None = None) -> int:
 
     def run(data: Path, model: str, seed: int, rows: list[Row]) -> list[Row]:
         made = run_detector(args, data, model, seed)
-        if not any(row["data"] == data.name and row["method"] == BANK for row in rows):
+        if not any((row["data"], row["method"], row["size"]) == (data.name, BANK, args.size) for row in rows):
             made += run_baselines(data, args.size)
         return made
 
-    rows = run_missing(folder_of(args) / "results.jsonl", [] if args.only_read else wanted, "method", run)
-    names = {data.name for data in args.sets}
-    shown = sorted(
-        (row for row in rows if row["data"] in names), key=lambda row: [data.name for data in args.sets].index(row["data"])
-    )
-    made = f"{datetime.now(timezone.utc):%Y-%m-%d}, {this_machine()}, torch {torch.__version__}, float networks."
-    text = f"{made}\n\n{table(shown)}"
+    rows = run_missing(args.results, [] if args.only_read else wanted, "method", run, args.size)
+    names = [data.name for data in args.sets]
+    shown = sorted((row for row in rows if row["data"] in names), key=lambda row: (names.index(row["data"]), row["size"]))
+    text = f"{made_when(shown)}, torch {torch.__version__}, float networks.\n\n{table(shown)}"
     print(text)
     if args.write:
         replace_block(DOC, BEGIN, END, text + "\n")

@@ -3,7 +3,8 @@
     python benchmarks/lgfdr.py scenes/tray data/commutator --out build/lgfdr --seeds 0 1 2
     python benchmarks/lgfdr.py scenes/tray --out build/lgfdr --variants full no-noise --steps 60 --train 40
 
-One line of OUT/results.jsonl a variant, seed and data set; what is there already is not run again, so a stopped run goes on.
+One line of docs/bench/lgfdr.jsonl a variant, side, seed and data set; what is there already is not run again (`--results FILE`
+begins anew), so a stopped run goes on. `--write` puts the table of all of them into docs/lgfdr.md.
 Figures are those of the float network in torch; milliseconds are the float graph's on OpenVINO, all variants interleaved after
 the training. Each set is trained on its own good parts, test pictures are only ever judged.
 """
@@ -15,15 +16,14 @@ import statistics
 import sys
 import time
 from contextlib import ExitStack
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.resumable import run_missing
-from edge.engine.machine import this_machine
+from benchmarks.page import replace_block
+from benchmarks.resumable import Row, made_when, run_missing
 from export.passes import passes_of
 from export.run_graph import build_engine
 from training.datasets import open_dataset
@@ -54,14 +54,20 @@ VARIANTS: dict[str, list[str]] = {
 }
 """Label -> knobs that differ from the default."""
 
-COLUMNS = ("image", "logical", "structural", "pixel_auroc", "pixel_ap", "au_pro")
+COLUMNS = ("image", "logical", "structural", "pixel_auroc", "pixel_ap", "au_pro", "structural_ap", "structural_pro")
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOC = DOCS / "lgfdr.md"
+BEGIN, END = "<!-- measured: benchmarks/lgfdr.py -->", "<!-- end of measured variants -->"
 ROUNDS, BLOCK = 6, 8
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", nargs="+", type=Path, metavar="DATA", help="data sets with test pictures")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of runs, results.jsonl and table.md")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of runs")
+    parser.add_argument(
+        "--results", type=Path, default=DOCS / "bench" / "lgfdr.jsonl", metavar="FILE", help="figures (default: %(default)s)"
+    )
     parser.add_argument(
         "--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="NAME", help="default: all"
     )
@@ -73,13 +79,20 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--natural", type=Path, metavar="DIR", help="photographs for painted damage (default: generated pictures)"
     )
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
+    parser.add_argument("--only-read", action="store_true", help="make the table of what is there")
+    parser.add_argument("--write", action="store_true", help=f"put the table into {DOC.name}")
     return parser.parse_args(argv)
+
+
+def run_folder(args: argparse.Namespace, data: str, variant: str, seed: int) -> Path:
+    """Where a run lies."""
+    return Path(args.out) / f"{args.size}px" / f"{data}-{variant.replace(' ', '_').replace(',', '')}-{seed}"
 
 
 def run_one(args: argparse.Namespace, data: Path, variant: str, seed: int) -> dict[str, Any]:
     """Train one variant where it is not trained yet, and evaluate it."""
     config = make_config(LGFDR, size=args.size, seed=seed, steps=args.steps, changes=VARIANTS[variant])
-    out = args.out / "runs" / f"{data.name}-{variant.replace(' ', '_').replace(',', '')}-{seed}"
+    out = run_folder(args, data.name, variant, seed)
     if not (out / RECORD_NAME).exists():
         dataset = open_dataset(data)
         if args.train:
@@ -88,19 +101,24 @@ def run_one(args: argparse.Namespace, data: Path, variant: str, seed: int) -> di
         train(TrainRequest(dataset, config, Path(), out, args.natural, torch.device("cpu"), resume=resume))
     record = load_run(out).record
     found = to_json(evaluate(out, data))
-    kinds = {kind: found["by_type"].get(f"{kind}_anomalies", {}).get("image_auroc") for kind in ("logical", "structural")}
-    figures = {"image": found["image_auroc"], **kinds, "au_pro": found["au_pro_0.3"]}
+    kinds = {kind: found["by_type"].get(f"{kind}_anomalies", {}) for kind in ("logical", "structural")}
+    figures = {"image": found["image_auroc"], "au_pro": found["au_pro_0.3"]}
+    figures |= {kind: of.get("image_auroc") for kind, of in kinds.items()}
+    figures |= {"structural_ap": kinds["structural"].get("pixel_ap"), "structural_pro": kinds["structural"].get("au_pro_0.3")}
     figures |= {name: found[name] for name in ("pixel_auroc", "pixel_ap")}
     return {
-        "data": data.name, "variant": variant, "seed": seed, "steps": record.steps, "wall_s": record.wall_s,
+        "data": data.name, "variant": variant, "size": args.size, "seed": seed, "steps": record.steps,
+        "wall_s": round(record.wall_s),
         "left": {name: round(value, 4) for name, value in record.figures.items() if name.startswith("left_")},
-        "cause": found["cause"] and found["cause"]["accuracy"], **figures, "run": str(out.relative_to(args.out)),
+        "cause": found["cause"] and found["cause"]["accuracy"], **figures,
     }  # fmt: skip
 
 
-def latencies(args: argparse.Namespace, rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Median milliseconds of the float graph of each variant, interleaved."""
-    chosen = {row["variant"]: args.out / row["run"] for row in rows}
+def latencies(args: argparse.Namespace, rows: list[Row]) -> dict[tuple[str, int], float]:
+    """Median milliseconds of the float graph of each variant at this side, interleaved; of those whose run is still there."""
+    mine = [row for row in rows if row["size"] == args.size]
+    runs = {row["variant"]: run_folder(args, row["data"], row["variant"], row["seed"]) for row in mine}
+    chosen = {variant: run for variant, run in runs.items() if (run / RECORD_NAME).exists()}
     frame = np.random.default_rng(0).integers(0, 256, (args.size, args.size, 3), dtype=np.uint8)
     times: dict[str, list[float]] = {variant: [] for variant in chosen}
     with ExitStack() as stack:
@@ -117,10 +135,10 @@ def latencies(args: argparse.Namespace, rows: list[dict[str, Any]]) -> dict[str,
                     began = time.perf_counter_ns()
                     engine.infer(frame)
                     times[variant].append((time.perf_counter_ns() - began) / 1e6)
-    return {variant: statistics.median(values) for variant, values in times.items()}
+    return {(variant, args.size): statistics.median(values) for variant, values in times.items()}
 
 
-def table(rows: list[dict[str, Any]], milliseconds: dict[str, float]) -> str:
+def table(rows: list[Row], milliseconds: dict[tuple[str, int], float]) -> str:
     """Markdown: mean over the seeds, and the largest distance of a seed from it."""
     lines = []
     for data in dict.fromkeys(row["data"] for row in rows):
@@ -129,17 +147,17 @@ def table(rows: list[dict[str, Any]], milliseconds: dict[str, float]) -> str:
         titles = [
             name.replace("_", " ").replace("au pro", "AU-PRO").replace("auroc", "AUROC").replace(" ap", " AP") for name in columns
         ]
-        lines += [f"### {data}", "", f"| variant | seeds | {' | '.join(titles)} | ms |", "|---" * (len(columns) + 3) + "|"]
-        for variant in dict.fromkeys(row["variant"] for row in mine):
-            some = [row for row in mine if row["variant"] == variant]
+        lines += [f"### {data}", "", f"| variant | side | seeds | {' | '.join(titles)} | ms |", "|---" * (len(columns) + 4) + "|"]
+        for variant, size in dict.fromkeys((row["variant"], row["size"]) for row in mine):
+            some = [row for row in mine if (row["variant"], row["size"]) == (variant, size)]
             cells = []
             for name in columns:
                 values = [row[name] for row in some if row[name] is not None]
                 mean = statistics.fmean(values)
                 spread = max(abs(value - mean) for value in values)
                 cells.append(f"{mean:.3f}" + (f" ±{spread:.3f}" if len(values) > 1 else ""))
-            ms = milliseconds.get(variant)
-            lines.append(f"| {variant} | {len(some)} | {' | '.join(cells)} | {'' if ms is None else f'{ms:.1f}'} |")
+            ms = milliseconds.get((variant, size))
+            lines.append(f"| {variant} | {size} | {len(some)} | {' | '.join(cells)} | {'' if ms is None else f'{ms:.1f}'} |")
         lines.append("")
     return "\n".join(lines)
 
@@ -151,13 +169,16 @@ def main(argv: list[str] | None = None) -> int:
         torch.set_num_threads(args.threads)
     wanted = [(data, variant, seed) for seed in args.seeds for data in args.sets for variant in args.variants]
     rows = run_missing(
-        args.out / "results.jsonl", wanted, "variant", lambda data, variant, seed, _: [run_one(args, data, variant, seed)]
-    )
-    shown = [row for row in rows if row["variant"] in args.variants]
-    text = table(shown, latencies(args, shown))
-    head = f"{datetime.now(timezone.utc):%Y-%m-%d}, {this_machine()}, {args.size} px\n\n"
-    (args.out / "table.md").write_text(head + text)
-    print(head + text)
+        args.results, [] if args.only_read else wanted, "variant",
+        lambda data, variant, seed, _: [run_one(args, data, variant, seed)], args.size,
+    )  # fmt: skip
+    names = [data.name for data in args.sets]
+    shown = [row for row in rows if row["variant"] in args.variants and row["data"] in names]
+    shown.sort(key=lambda row: (names.index(row["data"]), list(VARIANTS).index(row["variant"]), row["size"]))
+    text = f"{made_when(shown)}.\n\n{table(shown, latencies(args, shown))}"
+    print(text)
+    if args.write:
+        replace_block(DOC, BEGIN, END, text + "\n")
     return 0
 
 

@@ -1,16 +1,27 @@
-"""Long rows of trainings, one line of JSON each: what is there is not run again, so a stopped row goes on."""
+"""Long rows of trainings, one line of JSON each: what is there is not run again, so a stopped row goes on.
+
+Hours of training are gone with the folder they were made in, so the files of figures lie beside the pages made of them
+(docs/bench/*.jsonl): each line says when and on what machine it was made.
+"""
 
 import json
 import sys
 from collections.abc import Callable, Iterable
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+
+from edge.engine.machine import this_machine
 
 Row = dict[str, Any]
 
 
 def run_missing(
-    results: Path, wanted: Iterable[tuple[Path, str, int]], label: str, run: Callable[[Path, str, int, list[Row]], list[Row]]
+    results: Path,
+    wanted: Iterable[tuple[Path, str, int]],
+    label: str,
+    run: Callable[[Path, str, int, list[Row]], list[Row]],
+    size: int | None = None,
 ) -> list[Row]:
     """Runs what is wanted and not yet in the file, and adds it there.
 
@@ -18,19 +29,28 @@ def run_missing(
         results: a line a row; made when missing.
         wanted: (data set, what to train, seed), in order: what is there after any time should be a whole comparison.
         label: the rows' key for what was trained; "data" and "seed" are the others.
-        run: makes the rows of one, given those there are.
+        run: makes the rows of one, given those there are; "date" and "machine" are added to them.
+        size: side of the pictures, where a file holds several: the rows' key "size".
 
     Returns:
         All rows of the file, old and new.
     """
     results.parent.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    known = {(row["data"], row[label], row["seed"]) for row in rows}
+    known = {(row["data"], row[label], row["seed"]) for row in rows if size is None or row["size"] == size}
+    made_on = {"date": f"{datetime.now(timezone.utc):%Y-%m-%d}", "machine": this_machine()}
     missing = [one for one in wanted if (one[0].name, *one[1:]) not in known]
     for number, (data, what, seed) in enumerate(missing, start=1):
         print(f"{number} of {len(missing)}: {data.name}, {what}, seed {seed}", file=sys.stderr, flush=True)
-        made = run(data, what, seed, rows)
+        made = [{**row, **made_on} for row in run(data, what, seed, rows)]
         rows += made
         with results.open("a") as stream:
             stream.writelines(json.dumps(row) + "\n" for row in made)
     return rows
+
+
+def made_when(rows: Iterable[Row]) -> str:
+    """Days and machines of rows, for the head of their table."""
+    days = sorted({row["date"] for row in rows})
+    machines = sorted({row["machine"] for row in rows})
+    return f"{days[0]}{f' to {days[-1]}' if len(days) > 1 else ''}, {'; '.join(machines)}"
