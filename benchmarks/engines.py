@@ -2,6 +2,7 @@
 
     python benchmarks/engines.py --bundle edge/data/demo.onbelt
     python benchmarks/engines.py --bundle edge/data/demo.onbelt --rounds 3 --block 2 --out /tmp/bench.json
+    python benchmarks/engines.py --bundle edge/data/demo.onbelt --beside tray-lgfdr.onbelt --out docs/bench/lgfdr-latency.json
 
 Every configuration is built first; then rounds follow in which each runs one block of frames, the first frame of a block
 untimed (its caches belong to the configuration before it). The order turns by one each round. Medians are over all timed
@@ -32,12 +33,12 @@ from edge.preprocess import Frame8
 BACKENDS = ("openvino", "onnxruntime")
 
 
-def measure(engines: dict[str, Engine], frames: list[Frame8], rounds: int, block: int) -> dict[str, list[int]]:
+def measure(engines: dict[str, Engine], frames: dict[str, list[Frame8]], rounds: int, block: int) -> dict[str, list[int]]:
     """Time all engines in turn.
 
     Args:
         engines: what to time, by label.
-        frames: (size, size, 3) uint8 frames taken in turn.
+        frames: (size, size, 3) uint8 frames taken in turn, by the same labels.
         rounds: how often each engine gets a block.
         block: timed frames in a block; one more is run before them.
 
@@ -50,7 +51,7 @@ def measure(engines: dict[str, Engine], frames: list[Frame8], rounds: int, block
         for label in labels[turn % len(labels) :] + labels[: turn % len(labels)]:
             engine = engines[label]
             for index in range(-1, block):
-                frame = frames[(turn * block + index) % len(frames)]
+                frame = frames[label][(turn * block + index) % len(frames[label])]
                 begin = time.perf_counter_ns()
                 engine.infer(frame)
                 taken = time.perf_counter_ns() - begin
@@ -61,13 +62,23 @@ def measure(engines: dict[str, Engine], frames: list[Frame8], rounds: int, block
     return times
 
 
-def report(bundle: Bundle, engines: dict[str, Engine], times: dict[str, list[int]]) -> dict[str, Any]:
+def described(bundle: Bundle) -> dict[str, Any]:
+    """What a bundle is."""
+    manifest = bundle.manifest
+    said = {"name": manifest.name, "model": manifest.model, "precision": manifest.precision, "size": manifest.size}
+    return {**said, "sha256": bundle.sha256}
+
+
+def report(
+    bundles: list[Bundle], of: dict[str, Bundle], engines: dict[str, Engine], times: dict[str, list[int]]
+) -> dict[str, Any]:
     rows = []
     for label, engine in engines.items():
         found = percentiles_of(np.array(times[label], np.int64))
         rows.append(
             {
                 "engine": engine.name,
+                **({"model": of[label].manifest.model, "size": of[label].manifest.size} if len(bundles) > 1 else {}),
                 "median_ms": round(found.p50, 3),
                 "p99_ms": round(found.p99, 3),
                 "fastest_ms": round(min(times[label]) / 1e6, 3),
@@ -79,27 +90,23 @@ def report(bundle: Bundle, engines: dict[str, Engine], times: dict[str, list[int
         "date_utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "onbelt": __version__,
         "machine": asdict(this_machine()),
-        "bundle": {
-            "name": bundle.manifest.name,
-            "model": bundle.manifest.model,
-            "precision": bundle.manifest.precision,
-            "size": bundle.manifest.size,
-            "sha256": bundle.sha256,
-        },
+        "bundle": described(bundles[0]),
+        **({"beside": [described(other) for other in bundles[1:]]} if len(bundles) > 1 else {}),
         "engines": rows,
     }
 
 
 def show(found: dict[str, Any]) -> None:
-    bundle = found["bundle"]
     print(f"{this_machine()}, {found['date_utc']}")
-    print(f"{bundle['name']}: {bundle['model']} {bundle['precision']}, {bundle['size']} px, onbelt {found['onbelt']}")
-    width = max(len(row["engine"]) for row in found["engines"])
+    for bundle in [found["bundle"], *found.get("beside", [])]:
+        print(f"{bundle['name']}: {bundle['model']} {bundle['precision']}, {bundle['size']} px, onbelt {found['onbelt']}")
+    names = [" ".join(str(row[key]) for key in ("engine", "model", "size") if key in row) for row in found["engines"]]
+    width = max(map(len, names))
     print(f"{'engine':{width}}  {'median ms':>10}{'p99 ms':>10}{'fastest':>10}{'n':>6}  against the fastest")
     best = min(row["median_ms"] for row in found["engines"])
-    for row in sorted(found["engines"], key=lambda row: float(row["median_ms"])):
+    for row, name in sorted(zip(found["engines"], names, strict=True), key=lambda one: float(one[0]["median_ms"])):
         print(
-            f"{row['engine']:{width}}  {row['median_ms']:10.2f}{row['p99_ms']:10.2f}{row['fastest_ms']:10.2f}{row['n']:6}"
+            f"{name:{width}}  {row['median_ms']:10.2f}{row['p99_ms']:10.2f}{row['fastest_ms']:10.2f}{row['n']:6}"
             f"  {row['median_ms'] / best:.2f}x"
         )
 
@@ -107,6 +114,9 @@ def show(found: dict[str, Any]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True, help="the model to run, NAME.onbelt")
+    parser.add_argument(
+        "--beside", type=Path, nargs="+", default=[], metavar="NAME.onbelt", help="others to time in the same run"
+    )
     parser.add_argument(
         "--trust", type=Path, action="append", metavar="DIR", help="folder of trusted keys instead of the usual ones"
     )
@@ -121,15 +131,17 @@ def main() -> int:
         parser.error(f"expected --rounds and --block of at least 1, got {args.rounds} and {args.block}")
     threads = args.threads or [count for count in (1, 2) if count <= available_cores()]
     try:
-        bundle = open_bundle(args.bundle, TrustStore.from_folders(args.trust) if args.trust else default_trust())
-        frames = [bundle.picture(golden.picture) for golden in bundle.golden]
+        trust = TrustStore.from_folders(args.trust) if args.trust else default_trust()
+        bundles = [open_bundle(path, trust) for path in (args.bundle, *args.beside)]
+        wanted = [(backend, count, bundle) for backend in BACKENDS for count in threads for bundle in bundles]
+        of = {f"{backend} {count} {bundle.sha256}": bundle for backend, count, bundle in wanted}
+        frames = {label: [bundle.picture(golden.picture) for golden in bundle.golden] for label, bundle in of.items()}
         with ExitStack() as stack:
             engines = {
-                f"{backend} {count}": stack.enter_context(open_engine(bundle, backend, count))
-                for backend in BACKENDS
-                for count in threads
+                f"{backend} {count} {bundle.sha256}": stack.enter_context(open_engine(bundle, backend, count))
+                for backend, count, bundle in wanted
             }
-            found = report(bundle, engines, measure(engines, frames, args.rounds, args.block))
+            found = report(bundles, of, engines, measure(engines, frames, args.rounds, args.block))
     except OnbeltError as error:
         print(f"engines: {error}", file=sys.stderr)
         return error.exit_code

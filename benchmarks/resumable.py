@@ -38,7 +38,7 @@ def run_missing(
     results.parent.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     known = {(row["data"], row[label], row["seed"]) for row in rows if size is None or row["size"] == size}
-    made_on = {"date": f"{datetime.now(timezone.utc):%Y-%m-%d}", "machine": this_machine()}
+    made_on = {"date": f"{datetime.now(timezone.utc):%Y-%m-%d}", "machine": str(this_machine())}
     missing = [one for one in wanted if (one[0].name, *one[1:]) not in known]
     for number, (data, what, seed) in enumerate(missing, start=1):
         print(f"{number} of {len(missing)}: {data.name}, {what}, seed {seed}", file=sys.stderr, flush=True)
