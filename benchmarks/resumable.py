@@ -42,11 +42,16 @@ def run_missing(
     missing = [one for one in wanted if (one[0].name, *one[1:]) not in known]
     for number, (data, what, seed) in enumerate(missing, start=1):
         print(f"{number} of {len(missing)}: {data.name}, {what}, seed {seed}", file=sys.stderr, flush=True)
-        made = [{**row, **made_on} for row in run(data, what, seed, rows)]
+        made = [{**_rounded(row), **made_on} for row in run(data, what, seed, rows)]
         rows += made
         with results.open("a") as stream:
             stream.writelines(json.dumps(row) + "\n" for row in made)
     return rows
+
+
+def _rounded(row: Row) -> Row:
+    """Numbers as far as pictures by the hundred carry them."""
+    return {name: round(value, 5) if isinstance(value, float) else value for name, value in row.items()}
 
 
 def made_when(rows: Iterable[Row]) -> str:
