@@ -115,6 +115,8 @@ class Judge:
         global_ = scores.global_ / self._branches["global"]
         map_st = np.asarray(scores.map_st / self._branches["st"], np.float32)
         map_ae = np.asarray(scores.map_ae / self._branches["ae"], np.float32)
+        # A map without weight in the score has nothing to show either: its noise would lie over the other one's defects.
+        map_st, map_ae = (one if name in self._counted else np.zeros_like(one) for name, one in (("st", map_st), ("ae", map_ae)))
         for one in self._cells:
             if one.rule.branch != "global":
                 own, fused = (scores.map_st, map_st) if one.rule.branch == "st" else (scores.map_ae, map_ae)

@@ -186,12 +186,6 @@ def _latency(engine: object, frames: NDArray[np.uint8], n: int = 60) -> dict[str
     return {"p50": float(np.quantile(times, 0.5)), "p99": float(np.quantile(times, 0.99))}
 
 
-def uncounted_branches(fusion: Fusion) -> list[str]:
-    """Branches that have no weight in the fused score."""
-    weights = zip(BRANCHES, (fusion.st_weight, fusion.ae_weight, fusion.global_weight), strict=True)
-    return [name for name, weight in weights if weight == 0]
-
-
 def _manifest(
     run: "Run", request: ExportRequest, limit: FittedLimit, scores: NDArray[np.float64], certificate: Certificate, p99_ms: float
 ) -> Manifest:
@@ -223,7 +217,7 @@ def _manifest(
         budget_ms=round(BUDGET_HEADROOM * p99_ms, 1),
         members={},
         inspected=request.inspected,
-        uncounted=uncounted_branches(Fusion(*run.detector.fusion.tolist())),
+        uncounted=Fusion(*run.detector.fusion.tolist()).uncounted,
         provenance=Provenance(
             data_sha256=record.data_sha256,
             seed=record.config.seed,

@@ -3,7 +3,7 @@
     frame uint8 NHWC -> normalized -> enlarged -> pyramid -> levels read onto one grid -> F ┬ local tower  -> L ┐
                                                                                            ├ global tower -> G ┼ gate -> R
                                                                                            └ mean -> head -> global
-    F - R -> discriminator beside F, or squares -> mean -> smoothed -> normalized -> rim folded -> map_st -> st
+    F - R -> squares -> mean -> smoothed, times softplus(discriminator) -> normalized -> rim folded -> map_st -> st
     F - G -> squares -> mean -> smoothed -> normalized -> rim folded -> map_ae -> ae
 
 Convolutions whose every output sees all input channels may be quantized; each has its activation point right before it. Depthwise
@@ -177,7 +177,7 @@ class LgfdrWriter:
         return self._error(features, rebuilt[chosen], "st") if chosen in rebuilt else None
 
     def _discriminated(self, features: str, rebuilt: dict[str, str]) -> str:
-        """(1, 1, g, g) logits of damage; one number a cell is not worth quantizing."""
+        """(1, g, g) error weighed by how much it looks like damage; the one number a cell is not worth quantizing."""
         g, discriminator = self.g, self.detector.discriminator
         assert discriminator is not None
         fused = rebuilt["fused"] if "fused" in rebuilt else next(iter(rebuilt.values()))
@@ -185,7 +185,10 @@ class LgfdrWriter:
         x = g.node("Concat", [features, residual], "discriminator.seen", axis=1)
         x = self._read(x, replace(read_conv(discriminator.squeeze), relu=True), "discriminator.squeeze")
         x = self._read(x, replace(read_conv(discriminator.hidden), relu=True), "discriminator.hidden")
-        return self._float_conv(x, read_conv(discriminator.output), "discriminator.output", 1)
+        logits = self._float_conv(x, read_conv(discriminator.output), "discriminator.output", 1)
+        return g.node(
+            "Mul", [g.node("Softplus", [logits], "discriminator.damage"), self._error(features, fused, "st")], "st.weighed"
+        )
 
     def _error(self, features: str, rebuilt: str, name: str) -> str:
         """(1, g, g) smoothed channel mean of the squared difference."""

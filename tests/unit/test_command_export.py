@@ -4,8 +4,9 @@ import argparse
 
 import pytest
 
+from edge.bundle.manifest import BRANCHES
 from export.commands import export
-from export.pipeline import PRECISIONS, uncounted_branches
+from export.pipeline import PRECISIONS
 from training.networks.detector import Fusion
 
 
@@ -21,6 +22,7 @@ def test_every_precision_that_is_offered_is_one_the_exporter_writes(capsys):
 
 
 def test_the_manifest_names_the_branches_that_have_no_weight():
-    assert uncounted_branches(Fusion()) == []
-    assert uncounted_branches(Fusion(global_weight=0.0)) == ["global"]
-    assert uncounted_branches(Fusion(st_weight=0.0, ae_weight=0.5, global_weight=0.0)) == ["st", "global"]
+    assert Fusion().uncounted == []
+    assert Fusion(global_weight=0.0).uncounted == ["global"]
+    assert Fusion(st_weight=0.0, ae_weight=0.5, global_weight=0.0).uncounted == ["st", "global"]
+    assert sorted(Fusion(st_weight=0.0, ae_weight=0.0, global_weight=0.0).uncounted) == sorted(BRANCHES)

@@ -137,6 +137,19 @@ def test_a_branch_without_weight_in_the_score_is_told_and_never_the_cause(manife
     assert Judge(manifest).judge(scores(9.0, *branches)).verdict == found.verdict
 
 
+def test_a_map_without_weight_in_the_score_shows_nothing(manifest):
+    maps = maps_with(("st", 1, 1, 3, 3, 6.0), ("ae", 5, 5, 7, 7, 60.0))
+    both, alone = (
+        Judge(msgspec.structs.replace(manifest, uncounted=uncounted)).judge(scores(9.0, 6.0, 60.0, 0.0, maps))
+        for uncounted in ([], ["ae", "global"])
+    )
+    assert both.anomaly_map.argmax() == np.ravel_multi_index((5, 5), (N, N))
+    assert alone.anomaly_map.argmax() == np.ravel_multi_index((1, 1), (N, N))
+    assert alone.anomaly_map[5:7, 5:7].max() == 0
+    assert {region.branch for region in both.regions} == {"ae", "st"}
+    assert {region.branch for region in alone.regions} == {"st"}
+
+
 def test_a_rule_on_a_branch_without_weight_is_a_cause_where_it_rejects(manifest):
     ruled = msgspec.structs.replace(manifest.limit, rules=[Rule("whole", "global", 4.0, 0.001)])
     judge = Judge(msgspec.structs.replace(manifest, limit=ruled, uncounted=["global"]))

@@ -113,6 +113,7 @@ def _open_run(path: Path, data: Path, backend: str) -> Subject:
         raise ConfigError(
             f"{path}: expected --engine torch for a run, got {backend}; onbelt export makes the bundle {backend} runs"
         )
+    from training.networks.detector import Fusion
     from training.run import load_run
 
     run = load_run(path)
@@ -123,7 +124,8 @@ def _open_run(path: Path, data: Path, backend: str) -> Subject:
     if not dataset.validation:
         raise DataError(f"{data}: no validation pictures; a run has no limit of its own, so some good parts must set one")
     engine = TorchEngine(run)
-    manifest = improvised_manifest(path.resolve().name, dataset.validation, engine)
+    uncounted = Fusion(*run.detector.fusion.tolist()).uncounted
+    manifest = improvised_manifest(path.resolve().name, dataset.validation, engine, uncounted)
     teacher = f"{record.teacher_sha256[:16]} (sha256)"
     recipe = type(config.knobs).__name__.removesuffix("Knobs").lower()
     provenance = {
@@ -208,13 +210,14 @@ class TorchEngine:
         self.close()
 
 
-def improvised_manifest(name: str, validation: Sequence[Item], engine: Engine) -> Manifest:
+def improvised_manifest(name: str, validation: Sequence[Item], engine: Engine, uncounted: list[str]) -> Manifest:
     """Make a manifest for a model without a limit, holding parts against the largest scores of validation parts.
 
     Args:
         name: the model's name.
         validation: good parts the network has not learnt from.
         engine: who scores.
+        uncounted: branches without weight in its score.
     """
     scores = [engine.infer(frame) for frame in load_frames(validation, engine.size)]
 
@@ -250,5 +253,6 @@ def improvised_manifest(name: str, validation: Sequence[Item], engine: Engine) -
         agreement=0.0,
         budget_ms=0.0,
         members={},
+        uncounted=uncounted,
         provenance=Provenance("", 0, 0, "", "", "", {}),
     )

