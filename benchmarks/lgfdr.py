@@ -54,7 +54,11 @@ VARIANTS: dict[str, list[str]] = {
 }
 """Label -> knobs that differ from the default."""
 
-COLUMNS = ("image", "logical", "structural", "pixel_auroc", "pixel_ap", "au_pro", "structural_ap", "structural_pro")
+COLUMNS = {
+    "image": "image", "logical": "logical", "structural": "structural", "pixel_auroc": "pixel AUROC", "pixel_ap": "pixel AP",
+    "au_pro": "AU-PRO", "structural_ap": "structural AP", "structural_pro": "structural AU-PRO",
+}  # fmt: skip
+"""Key of a row -> title of its column."""
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 DOC = DOCS / "lgfdr.md"
 BEGIN, END = "<!-- measured: benchmarks/lgfdr.py -->", "<!-- end of measured variants -->"
@@ -144,22 +148,24 @@ def table(rows: list[Row], milliseconds: dict[tuple[str, int], float]) -> str:
     for data in dict.fromkeys(row["data"] for row in rows):
         mine = [row for row in rows if row["data"] == data]
         columns = [name for name in COLUMNS if any(row[name] is not None for row in mine)]
-        titles = [
-            name.replace("_", " ").replace("au pro", "AU-PRO").replace("auroc", "AUROC").replace(" ap", " AP") for name in columns
-        ]
-        lines += [f"### {data}", "", f"| variant | side | seeds | {' | '.join(titles)} | ms |", "|---" * (len(columns) + 4) + "|"]
+        titles = [COLUMNS[name] for name in columns] + (["ms"] if milliseconds else [])
+        lines += [f"### {data}", "", f"| variant | side | seeds | {' | '.join(titles)} |", "|---" * (len(titles) + 3) + "|"]
         for variant, size in dict.fromkeys((row["variant"], row["size"]) for row in mine):
             some = [row for row in mine if (row["variant"], row["size"]) == (variant, size)]
-            cells = []
-            for name in columns:
-                values = [row[name] for row in some if row[name] is not None]
-                mean = statistics.fmean(values)
-                spread = max(abs(value - mean) for value in values)
-                cells.append(f"{mean:.3f}" + (f" ±{spread:.3f}" if len(values) > 1 else ""))
-            ms = milliseconds.get((variant, size))
-            lines.append(f"| {variant} | {size} | {len(some)} | {' | '.join(cells)} | {'' if ms is None else f'{ms:.1f}'} |")
+            cells = [_cell([row[name] for row in some if row[name] is not None]) for name in columns]
+            if milliseconds:
+                ms = milliseconds.get((variant, size))
+                cells.append("-" if ms is None else f"{ms:.1f}")
+            lines.append(f"| {variant} | {size} | {len(some)} | {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def _cell(values: list[float]) -> str:
+    if not values:
+        return "-"
+    mean = statistics.fmean(values)
+    return f"{mean:.3f}" + (f" ±{max(abs(value - mean) for value in values):.3f}" if len(values) > 1 else "")
 
 
 def main(argv: list[str] | None = None) -> int:
