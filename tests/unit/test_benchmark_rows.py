@@ -55,7 +55,7 @@ def test_the_variants_table_has_a_line_a_variant_and_side():
     assert lines[4:7] == [
         "| full | 128 | 1 | 0.900 | 13.0 |",
         "| full | 256 | 1 | 0.960 | - |",
-        "| SE gate | 128 | 1 | 0.800 |  |",
+        "| SE gate | 128 | 1 | 0.800 | - |",
     ]
 
 
