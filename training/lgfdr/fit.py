@@ -72,7 +72,7 @@ def even_statistics(errors: NDArray[np.float64], inspected: NDArray[np.bool_] | 
     """The same mean and scale for every cell.
 
     Measured on trained detectors, AUROC of map_st alone and of the score, each cell by its own statistics -> by these: tray's
-    structural defects .992 -> .995 and .992 -> .990, pcb_traces .990 -> .996 and .977 -> .988, commutator .937 -> .948 and .940
+    structural defects .995 -> .994 and .992 -> .990, pcb_traces .990 -> .996 and .977 -> .988, commutator .937 -> .948 and .940
     -> .947.
 
     Args:
