@@ -19,9 +19,9 @@ class LgfdrKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
         backbone: Name of the pretrained features (`training.lgfdr.pyramid`).
         towers: "both", "local" or "global".
         gate: One of `GATES`; without both towers nothing is fused.
-        maps: What map_st shows: "discriminator" what it makes of the fused residual (`training.lgfdr.discriminator`), "fused" the
-            error of the fused reconstruction (the paper's score), "towers" that of the local tower. map_ae always shows the error
-            of the global tower.
+        maps: What map_st shows: "fused" the error of the fused reconstruction (the paper's score), "discriminator" the same
+            weighed by how much it looks like damage (`training.lgfdr.discriminator`), "towers" the error of the local tower.
+            map_ae always shows the error of the global tower.
         pooled_head: Whether the pooled features' distance (PUAD's head, as in the other detectors) counts in the score: off,
             since it lowered the tray's AUROC from .987 to .979 (logical) and from .920 to .896 (structural).
         local_width: Channels of the local tower's bottleneck.
@@ -104,12 +104,12 @@ class LgfdrKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
 
     @property
     def has_discriminator(self) -> bool:
-        """Whether map_st is the discriminator's."""
+        """Whether a discriminator weighs map_st."""
         return self.maps == "discriminator"
 
     @property
     def has_structural(self) -> bool:
-        """Whether there is a map_st: without a local tower only the discriminator's."""
+        """Whether there is a map_st: without a local tower only with a discriminator."""
         return self.has_local or self.has_discriminator
 
     @property

@@ -17,14 +17,11 @@ from training.features import to_input
 from training.networks.pdn import STRIDE_PX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from training.lgfdr.detector import LgfdrDetector
     from training.lgfdr.knobs import LgfdrKnobs
-
-    NaturalPictures = Callable[[np.random.Generator], NDArray[np.uint8]]
+    from training.trainers.trainer import NaturalPictures
 
 _FILL_BATCH = 8
 FULL_SHARE = 0.25

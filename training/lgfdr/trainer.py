@@ -168,7 +168,7 @@ class LgfdrTrainer:
         stored, rng = self._stored, np.random.default_rng([self._seed, self.step_number, 0x88])
         seen, damaged = [], []
         for i in range(knobs.batch):
-            if i % UNPAINTED_EVERY == UNPAINTED_EVERY - 1:
+            if (step * knobs.batch + i) % UNPAINTED_EVERY == UNPAINTED_EVERY - 1:  # also where a batch holds fewer than four
                 seen.append(stored.clean[int(rng.integers(len(stored.clean)))])
                 damaged.append(torch.zeros_like(stored.damaged[0]))
             else:
