@@ -26,6 +26,7 @@ from training.lgfdr.fit import fit_lgfdr, warnings_of
 from training.lgfdr.knobs import LgfdrKnobs
 from training.lgfdr.pyramid import load_pyramid
 from training.lgfdr.trainer import LgfdrTrainer, assemble_detector
+from training.memory import keep_freed_memory
 from training.networks.detector import Detector, HeadInput
 from training.progress import Progress
 from training.recipe import FastKnobs, PaperKnobs, RunConfig
@@ -295,6 +296,7 @@ def train(request: TrainRequest) -> Run:
     Raises:
         OnbeltError: Data, teacher, checkpoint or folder cannot be used, or training gave nothing usable.
     """
+    keep_freed_memory()
     dataset, config, out = request.dataset, request.config, request.out
     if not dataset.train or not dataset.validation:
         raise DataError(f"{dataset.root}: expected good parts to train on and good parts held out, got "

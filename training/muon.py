@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 MOMENTUM = 0.95
 ITERATIONS = 5
@@ -41,10 +41,10 @@ def orthogonalize(matrix: torch.Tensor) -> torch.Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Orthogonal momentum for the kernels of convolutions, each read as a matrix (out, in * height * width).
+    """Orthogonal momentum for kernels, each read as a matrix (out, in * height * width); a linear layer's is one.
 
     Args:
-        kernels: Weights of four dimensions.
+        kernels: Weights of two or four dimensions.
         lr: Length of a step, as a share of the weight's own norm.
     """
 
@@ -67,27 +67,38 @@ class Muon(torch.optim.Optimizer):
                 kernel.sub_(length * direction.reshape(kernel.shape))
 
 
-class NetworkOptimizer:
-    """Muon for a network's hidden kernels, Adam for its first and last layer and for biases.
+def hidden_kernels(network: nn.Module) -> list[torch.Tensor]:
+    """All kernels of convolutions, in the order in which data passes them, but the first and the last.
 
-    The first kernel has too few inputs, the last too many outputs for orthogonality to mean anything (and to be cheap).
+    The first has too few inputs, the last too many outputs for orthogonality to mean anything (and to be cheap).
+    """
+    return [module.weight for module in network.modules() if isinstance(module, nn.Conv2d)][1:-1]
+
+
+class NetworkOptimizer:
+    """Muon for a network's hidden kernels, Adam for everything else of it.
 
     Args:
-        network: Convolutions in the order in which data passes them.
+        network: What learns.
+        hidden: Its kernels that Muon moves; none leaves all to Adam.
         betas: Adam's.
         weight_decay: Adam's.
+        adam: Which Adam: AdamW takes the decay out of its moments.
     """
 
-    def __init__(self, network: nn.Module, *, betas: tuple[float, float], weight_decay: float) -> None:
-        kernels = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d)]
-        hidden = kernels[1:-1]
+    def __init__(
+        self,
+        network: nn.Module,
+        hidden: Sequence[torch.Tensor],
+        *,
+        betas: tuple[float, float],
+        weight_decay: float,
+        adam: type[torch.optim.Adam] = torch.optim.Adam,
+    ) -> None:
         chosen = {id(kernel) for kernel in hidden}
-        self._muon = Muon(hidden, lr=0.0)
-        self._adam = torch.optim.Adam(
-            [parameter for parameter in network.parameters() if id(parameter) not in chosen],
-            betas=betas,
-            weight_decay=weight_decay,
-        )
+        rest = [parameter for parameter in network.parameters() if id(parameter) not in chosen]
+        self._muon = Muon(hidden, lr=0.0) if hidden else None
+        self._adam = adam(rest, betas=betas, weight_decay=weight_decay)
         self._network = network
 
     def descend(self, loss: torch.Tensor, *, muon_rate: float, adam_rate: float, clip_norm: float) -> None:
@@ -99,20 +110,24 @@ class NetworkOptimizer:
             adam_rate: Adam's learning rate.
             clip_norm: Largest norm of the whole gradient.
         """
-        for optimizer, rate in ((self._muon, muon_rate), (self._adam, adam_rate)):
+        optimizers: list[tuple[torch.optim.Optimizer, float]] = [(self._adam, adam_rate)]
+        if self._muon is not None:
+            optimizers.insert(0, (self._muon, muon_rate))
+        for optimizer, rate in optimizers:
             optimizer.zero_grad()
             for group in optimizer.param_groups:
                 group["lr"] = rate
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self._network.parameters(), clip_norm)
-        self._muon.step()
-        self._adam.step()
+        for optimizer, _ in optimizers:
+            optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything `load_state_dict` needs."""
-        return {"muon": self._muon.state_dict(), "adam": self._adam.state_dict()}
+        return {"muon": self._muon.state_dict() if self._muon is not None else None, "adam": self._adam.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes back to a state."""
-        self._muon.load_state_dict(state["muon"])
+        if self._muon is not None:
+            self._muon.load_state_dict(state["muon"])
         self._adam.load_state_dict(state["adam"])

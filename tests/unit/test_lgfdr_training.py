@@ -108,3 +108,19 @@ def test_towers_learn_the_parts():
     row, column = divmod(int(bad[1].argmax()), 24)
     assert 10 <= row <= 14
     assert 10 <= column <= 14
+
+
+@pytest.mark.parametrize("muon_rate", [0.02, 0.0])
+def test_muon_moves_the_global_towers_matrices_and_adamw_the_rest(muon_rate):
+    """With AdamW at rest only Muon's share moves; with a Muon rate of 0 everything is AdamW's."""
+    frames = pictures(3, SIZE)
+    knobs = small_knobs(rate=1e-30, weight_decay=0.0, muon_rate=muon_rate)
+    detector = assemble_detector(knobs, SIZE, 0, frames, CPU)
+    trainer = LgfdrTrainer(knobs, 0, detector, frames, lambda rng: generate_texture(rng, SIZE), CPU)
+    before = {name: value.detach().clone() for name, value in detector.rebuilding_parts().named_parameters()}
+    trainer.step()
+    after = dict(detector.rebuilding_parts().named_parameters())
+    moved = {name for name, value in before.items() if (after[name] - value).abs().max() > 1e-20}
+    layer = ("query", "key_value", "mixed", "wide", "narrow")
+    hidden = {f"whole.{name}.weight" for name in ("embed", "unfold", "hidden", *(f"layers.0.{part}" for part in layer))}
+    assert moved == (hidden if muon_rate else set())

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.muon import Muon, NetworkOptimizer, orthogonalize
+from training.muon import Muon, NetworkOptimizer, hidden_kernels, orthogonalize
 
 
 @pytest.mark.parametrize("shape", [(8, 40), (40, 8), (16, 16)])
@@ -33,7 +33,7 @@ def test_hidden_kernels_go_to_muon_and_the_rest_to_adam():
     torch.manual_seed(4)
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 5, 3))
     before = {name: value.detach().clone() for name, value in network.named_parameters()}
-    optimizer = NetworkOptimizer(network, betas=(0.9, 0.99), weight_decay=0.0)
+    optimizer = NetworkOptimizer(network, hidden_kernels(network), betas=(0.9, 0.99), weight_decay=0.0)
     optimizer.descend(network(torch.randn(1, 3, 9, 9)).square().sum(), muon_rate=0.01, adam_rate=0.0, clip_norm=1.0)
     moved = {name for name, value in network.named_parameters() if not torch.equal(value, before[name])}
     assert moved == {"2.weight"}

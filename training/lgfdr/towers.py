@@ -139,6 +139,11 @@ class GlobalTower(nn.Module):
         out: torch.Tensor = self.output(functional.relu(self.hidden(h)))
         return out
 
+    def hidden_matrices(self) -> list[torch.Tensor]:
+        """The weights between features and output: what the tokens go through, and how the grid becomes them and they the grid."""
+        linear = [module.weight for module in self.modules() if isinstance(module, nn.Linear)]
+        return [self.embed.weight, *linear, self.unfold.weight, self.hidden.weight]
+
 
 def hidden_pairs(side: int, blind: int) -> torch.Tensor:
     """(side^2, side^2) float32: `HIDDEN` for pairs of tokens at most `blind` rows and columns apart, else 0."""

@@ -24,10 +24,13 @@ from training.lgfdr.losses import rebuild_loss
 from training.lgfdr.pyramid import load_pyramid
 from training.lgfdr.store import StoredFeatures
 from training.lgfdr.towers import initialize_towers
+from training.muon import NetworkOptimizer
 from training.recipe import height_at
 from training.trainers import DIVERGED, StepReport, WeightMean
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from training.lgfdr.knobs import LgfdrKnobs
@@ -115,7 +118,8 @@ class LgfdrTrainer:
         self._knobs, self._seed, self._detector, self._device = knobs, seed, detector, device
         self.step_number, self.steps = 0, knobs.all_steps
         self._parts = detector.rebuilding_parts().train()
-        self._towers = _Phase(self._parts, knobs, knobs.weight_decay)
+        hidden = detector.whole.hidden_matrices() if detector.whole is not None and knobs.muon_rate else []
+        self._towers = _Phase(self._parts, knobs, knobs.weight_decay, hidden)
         self._stored = StoredFeatures(knobs, seed, detector, frames, natural, device)
         self._discriminator: _Phase | None = None
         if detector.discriminator is not None:
@@ -204,31 +208,29 @@ class LgfdrTrainer:
 class _Phase:
     """One network, its optimizer and the mean of its weights."""
 
-    def __init__(self, network: nn.Module, knobs: LgfdrKnobs, decay: float) -> None:
+    def __init__(self, network: nn.Module, knobs: LgfdrKnobs, decay: float, hidden: Sequence[torch.Tensor] = ()) -> None:
         self.network, self._knobs = network, knobs
         self.mean = WeightMean(network, knobs.mean_decay)
-        self._adam = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.99), weight_decay=decay)
+        self._optimizer = NetworkOptimizer(network, hidden, betas=(0.9, 0.99), weight_decay=decay, adam=torch.optim.AdamW)
 
     def descend(self, loss: torch.Tensor, step: int, steps: int, rate: float) -> None:
-        """Takes step `step` of the phase's `steps`, `rate` being the peak."""
+        """Takes step `step` of the phase's `steps`, `rate` being AdamW's peak."""
         if not loss.item() < DIVERGED:
             raise RecipeError(f"training diverged at step {step}: the loss is {loss.item():.3g}; lower the learning rate")
-        for group in self._adam.param_groups:
-            group["lr"] = rate * height_at(step, steps, self._knobs)
-        self._adam.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.network.parameters(), self._knobs.clip_norm)
-        self._adam.step()
+        knobs, height = self._knobs, height_at(step, steps, self._knobs)
+        self._optimizer.descend(
+            loss, muon_rate=height * knobs.muon_rate, adam_rate=height * rate, clip_norm=knobs.clip_norm
+        )
         self.mean.update(self.network, step)
 
     def state(self) -> dict[str, Any]:
         """Everything `restore` needs."""
         return {
-            "network": self.network.state_dict(), "mean": self.mean.network.state_dict(), "adam": self._adam.state_dict(),
+            "network": self.network.state_dict(), "mean": self.mean.network.state_dict(), "optimizer": self._optimizer.state_dict(),
         }  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes back to a state."""
         self.network.load_state_dict(state["network"])
         self.mean.network.load_state_dict(state["mean"])
-        self._adam.load_state_dict(state["adam"])
+        self._optimizer.load_state_dict(state["optimizer"])

@@ -30,7 +30,8 @@ import torch
 from torch.nn import functional
 
 from training.errors import TeacherFileError
-from training.muon import NetworkOptimizer
+from training.memory import keep_freed_memory
+from training.muon import NetworkOptimizer, hidden_kernels
 from training.networks.normalize import normalize_frames
 from training.networks.pdn import Pdn, PdnSize
 from training.teacher.backbones import load_backbone
@@ -140,7 +141,9 @@ class Distillation:
         initialize_at_he_scale(self.teacher)
         self.teacher.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._mean = WeightMean(self.teacher, config.mean_decay)
-        self._optimizer = NetworkOptimizer(self.teacher, betas=(0.9, 0.99), weight_decay=config.weight_decay)
+        self._optimizer = NetworkOptimizer(
+            self.teacher, hidden_kernels(self.teacher), betas=(0.9, 0.99), weight_decay=config.weight_decay
+        )
         rng = self._rng("held-out crops")
         self._held_batches = [self._batch(self._held_pool, rng, 8) for _ in range(HELD_OUT_CROPS // 8)]
 
@@ -263,6 +266,7 @@ def distill(
         KeyboardInterrupt: Ctrl-C: after the step it fell into, which is saved; or a second one, at once and without saving.
     """
     paths = find_pictures(images) if images else []
+    keep_freed_memory()
     photographs = [read_photograph(path) for path in paths]
     logger.info("%d photographs, %d generated pictures", len(photographs), config.textures)
     work = Distillation(config, photographs, device)

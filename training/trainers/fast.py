@@ -13,7 +13,7 @@ from training.errors import RecipeError
 from training.feature_noise import feature_noise
 from training.features import FeatureStore, to_input, version_of
 from training.losses import autoencoder_loss, hard_feature_loss, penalty_loss
-from training.muon import NetworkOptimizer
+from training.muon import NetworkOptimizer, hidden_kernels
 from training.networks.batch_norm import add_batch_norm, fold_batch_norm
 from training.networks.pdn import TEACHER_CHANNELS
 from training.recipe import FastKnobs, RunConfig, height_at
@@ -62,8 +62,12 @@ class FastTrainer:
         self._mean_student = WeightMean(self._student, self._knobs.mean_decay)
         self._mean_autoencoder = WeightMean(self._autoencoder, self._knobs.mean_decay)
         decay = self._knobs.weight_decay
-        self._autoencoder_optimizer = NetworkOptimizer(self._autoencoder, betas=(0.9, 0.999), weight_decay=decay)
-        self._student_optimizer = NetworkOptimizer(self._student, betas=(0.9, 0.99), weight_decay=decay)
+        self._autoencoder_optimizer = NetworkOptimizer(
+            self._autoencoder, hidden_kernels(self._autoencoder), betas=(0.9, 0.999), weight_decay=decay
+        )
+        self._student_optimizer = NetworkOptimizer(
+            self._student, hidden_kernels(self._student), betas=(0.9, 0.99), weight_decay=decay
+        )
         versions = FeatureStore.versions_within(len(frames), self._knobs.versions, config.size, self._knobs.store_mib)
         self._teacher_store = self._fill(FeatureStore(len(frames), versions, config.size), detector.normalized_teacher)
         self._autoencoder_store: FeatureStore | None = None
