@@ -49,6 +49,7 @@ VARIANTS: dict[str, list[str]] = {
     "neither noise nor damage": ["noise=0", "damage_share=0", "maps=fused"],
     "global tower sees itself": ["token_blind=-1"],
     "no cosine": ["cosine=0"],
+    "AdamW alone": ["muon_rate=0"],
     "map_st of the local tower": ["maps=towers"],
     "with the pooled head": ["pooled_head=true"],
 }

@@ -140,7 +140,7 @@ class GlobalTower(nn.Module):
         return out
 
     def hidden_matrices(self) -> list[torch.Tensor]:
-        """The weights between features and output: what the tokens go through, and how the grid becomes them and they the grid."""
+        """The weights between features and output: from grid to tokens, the tokens' own, and from tokens to grid."""
         linear = [module.weight for module in self.modules() if isinstance(module, nn.Linear)]
         return [self.embed.weight, *linear, self.unfold.weight, self.hidden.weight]
 

@@ -218,16 +218,16 @@ class _Phase:
         if not loss.item() < DIVERGED:
             raise RecipeError(f"training diverged at step {step}: the loss is {loss.item():.3g}; lower the learning rate")
         knobs, height = self._knobs, height_at(step, steps, self._knobs)
-        self._optimizer.descend(
-            loss, muon_rate=height * knobs.muon_rate, adam_rate=height * rate, clip_norm=knobs.clip_norm
-        )
+        self._optimizer.descend(loss, muon_rate=height * knobs.muon_rate, adam_rate=height * rate, clip_norm=knobs.clip_norm)
         self.mean.update(self.network, step)
 
     def state(self) -> dict[str, Any]:
         """Everything `restore` needs."""
         return {
-            "network": self.network.state_dict(), "mean": self.mean.network.state_dict(), "optimizer": self._optimizer.state_dict(),
-        }  # fmt: skip
+            "network": self.network.state_dict(),
+            "mean": self.mean.network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes back to a state."""
