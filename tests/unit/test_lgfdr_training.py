@@ -88,7 +88,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits_and_loads_as_it_was(request_for,
 def test_towers_learn_the_parts():
     """Sixty steps on four pictures of one scene: less of the features is left than the mean would leave."""
     frames = pictures(6, SIZE)
-    knobs = small_knobs(steps=60, batch=4, damage_share=0.25, mean_decay=0.9, noise=5.0)
+    knobs = small_knobs(steps=60, batch=4, damage_share=0.25, mean_decay=0.9, noise=5.0, muon_rate=0.03)
     detector = assemble_detector(knobs, SIZE, 0, frames[:4], CPU)
     trainer = LgfdrTrainer(knobs, 0, detector, frames[:4], lambda rng: generate_texture(rng, SIZE), CPU)
     while trainer.step_number < trainer.steps:

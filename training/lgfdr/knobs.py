@@ -78,7 +78,7 @@ class LgfdrKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
     damage_versions: int = 2
     damage_pictures: int = 1200
     cosine: float = 1.0
-    steps: int = 1200
+    steps: int = 600
     batch: int = 8
     rate: float = 2e-3
     muon_rate: float = 0.01
