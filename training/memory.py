@@ -1,7 +1,7 @@
 """Memory that training frees stays with the process: it needs the same amount again at the next step.
 
 A step allocates and frees tensors of many megabytes. glibc hands such blocks back to the kernel at once, which fills every page
-with zeros before it gives them out again: a fifth of the time of an LGFDR training, a tenth of an EfficientAD one.
+with zeros before it gives them out again: a fifth of the CPU time of an LGFDR training, an eleventh of an EfficientAD one.
 """
 
 from __future__ import annotations
