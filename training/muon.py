@@ -110,9 +110,8 @@ class NetworkOptimizer:
             adam_rate: Adam's learning rate.
             clip_norm: Largest norm of the whole gradient.
         """
-        optimizers: list[tuple[torch.optim.Optimizer, float]] = [(self._adam, adam_rate)]
-        if self._muon is not None:
-            optimizers.insert(0, (self._muon, muon_rate))
+        muon = [] if self._muon is None else [(self._muon, muon_rate)]
+        optimizers: list[tuple[torch.optim.Optimizer, float]] = [*muon, (self._adam, adam_rate)]
         for optimizer, rate in optimizers:
             optimizer.zero_grad()
             for group in optimizer.param_groups:

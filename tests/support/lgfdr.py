@@ -11,7 +11,7 @@ SIZE = 128
 SWITCHES = [
     {}, {"maps": "fused"}, {"gate": "mean"}, {"gate": "se"}, {"gate": "eca"}, {"gate": "simam"},
     {"maps": "towers", "smooth_cells": 1},
-    {"towers": "local"}, {"towers": "global"}, {"towers": "global", "maps": "fused"}, {"token_blind": -1},
+    {"towers": "local"}, {"towers": "global"}, {"towers": "global", "maps": "fused"}, {"token_blind": -1}, {"token_cells": 8},
 ]  # fmt: skip
 """Changes of knobs, one of every kind."""
 

@@ -2,6 +2,7 @@
 
 import math
 
+import msgspec
 import pytest
 import torch
 
@@ -12,7 +13,7 @@ from training.feature_noise import feature_noise
 from training.knobs import with_changes
 from training.lgfdr.detector import fold_rim
 from training.lgfdr.gates import EcaGate, SeGate, SelectiveHead, SimamGate, make_gate
-from training.lgfdr.knobs import GATES, LgfdrKnobs, check_knobs
+from training.lgfdr.knobs import GATES, MUON_RATE, LgfdrKnobs, check_knobs
 from training.lgfdr.losses import rebuild_loss
 from training.lgfdr.trainer import assemble_detector
 from training.recipe import make_config
@@ -153,3 +154,15 @@ def test_knobs_come_from_the_command_line():
     with pytest.raises(RecipeError, match="one recipe"):
         make_config("lgfdr", size=SIZE, recipe="paper")
     assert {*GATES} == {"srh", "mean", "se", "eca", "simam"}
+
+
+@pytest.mark.parametrize(("size", "cells"), [(128, 4), (160, 5), (192, 6), (256, 8)])
+def test_new_runs_see_a_picture_of_any_side_as_eight_by_eight_tokens(size, cells):
+    knobs = make_config("lgfdr", size=size).knobs
+    assert (knobs.token_cells, knobs.muon_rate) == (cells, MUON_RATE)
+    assert make_config("lgfdr", size=size, changes=["token_cells=2"]).knobs.token_cells == 2
+
+
+def test_a_run_that_names_neither_tokens_nor_muon_is_read_as_it_was_trained():
+    knobs = msgspec.json.decode(b'{"recipe": "lgfdr"}', type=LgfdrKnobs)
+    assert (knobs.token_cells, knobs.muon_rate) == (4, 0.0)

@@ -1,10 +1,13 @@
 """Memory kept between the steps of a training, seen in the pages the kernel has to hand out."""
 
+import ctypes
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from training.memory import keep_freed_memory
 
 SCRIPT = """
 import resource, sys
@@ -27,3 +30,16 @@ def test_freed_memory_is_used_again_without_new_pages():
         for how in ("kept", "returned")
     }
     assert faults["kept"] < 0.3 * faults["returned"], faults
+
+
+@pytest.mark.parametrize("library", [object(), OSError("no such library"), TypeError("a name is needed")], ids=repr)
+def test_another_allocator_is_left_as_it_is(monkeypatch, library):
+    """musl and macOS have no mallopt, Windows refuses to open itself."""
+
+    def open_library(_name):
+        if isinstance(library, Exception):
+            raise library
+        return library
+
+    monkeypatch.setattr(ctypes, "CDLL", open_library)
+    assert keep_freed_memory() is False

@@ -11,7 +11,9 @@ GATES = ("srh", "mean", "se", "eca", "simam")
 """How two reconstructions become one: the selective head, their mean, or a plain attention gate on their sum."""
 MAPS = ("discriminator", "fused", "towers")
 TOKENS = 8
-"""A side of the picture in tokens. At 192 px 12 a side took longer and left more (.52 of the tray's features; 8 a side .48)."""
+"""A side of the picture in tokens. At 192 px 12 a side left more (.52 of the tray's features; 8 a side .48)."""
+MUON_RATE = 0.01
+"""Of new runs (`docs/adr/0015-the-global-tower-learns-by-muon.md`)."""
 
 
 class LgfdrKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="lgfdr", tag_field="recipe"):
@@ -47,7 +49,7 @@ class LgfdrKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
         batch: Pictures a step.
         rate: Peak learning rate of AdamW on the towers.
         muon_rate: Peak length of Muon's steps (`training.muon`) on the global tower's hidden matrices, as a share of their norm;
-            0 leaves them to AdamW.
+            0 leaves them to AdamW. Runs that do not name it were trained so; new ones get `MUON_RATE`.
         discriminator_steps: Steps of the discriminator after them; three quarters of its pictures are painted.
         discriminator_width: Its hidden channels.
         discriminator_rate: Peak learning rate of AdamW on it.
@@ -81,7 +83,7 @@ class LgfdrKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
     steps: int = 600
     batch: int = 8
     rate: float = 2e-3
-    muon_rate: float = 0.01
+    muon_rate: float = 0.0
     weight_decay: float = 1e-4
     discriminator_steps: int = 800
     discriminator_width: int = 64
