@@ -32,7 +32,9 @@ def test_freed_memory_is_used_again_without_new_pages():
     assert faults["kept"] < 0.3 * faults["returned"], faults
 
 
-@pytest.mark.parametrize("library", [object(), OSError("no such library"), TypeError("a name is needed")], ids=repr)
+@pytest.mark.parametrize(
+    "library", [object(), OSError("no such library"), TypeError("a name is needed")], ids=["no mallopt", "no library", "no name"]
+)
 def test_another_allocator_is_left_as_it_is(monkeypatch, library):
     """musl and macOS have no mallopt, Windows refuses to open itself."""
 
