@@ -91,8 +91,10 @@ def _any_along(marked: NDArray[np.bool_], edges: NDArray[np.float64]) -> NDArray
 def edges_of(detector: AnyDetector) -> NDArray[np.float64]:
     """Where the cells of a detector's own maps lie; those of the rim reach to the picture's edge."""
     cells = detector.cell_st.shape[-1]
-    if isinstance(detector, LgfdrDetector):
-        return np.arange(cells + 1) / cells
+    if isinstance(detector, LgfdrDetector):  # its cells are four more on each side
+        edges = (np.arange(cells + 1) + FIRST_CELL - BORDER_CELLS) / cells
+        edges[0], edges[-1] = 0.0, 1.0
+        return edges
     edges = (np.arange(cells + 1) + FIRST_CELL) / (cells + 2 * BORDER_CELLS)
     edges[0], edges[-1] = 0.0, 1.0
     return edges

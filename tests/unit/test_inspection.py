@@ -73,11 +73,17 @@ def test_a_cell_counts_where_its_place_in_the_picture_is_white(name):
         assert not drawn[:, 110:].any()
 
 
-def test_one_white_pixel_is_seen_by_the_cells_it_touches():
+@pytest.mark.parametrize(
+    ("name", "seen"),
+    [
+        ("efficientad", [[12, 0]]),  # 64 / 4 - 3.625 = 12.4; the rim reaches to the edge
+        ("lgfdr", [[16, 1]]),  # 64 / 4 + .375 = 16.4 and 3 / 4 + .375 = 1.1: four cells more before the first
+    ],
+)
+def test_one_white_pixel_is_seen_by_the_cells_it_touches(name, seen):
     region = np.zeros((SIZE, SIZE), np.bool_)
     region[64, 3] = True
-    cells = cells_of(region, edges_of(detector_of("efficientad")))
-    assert np.argwhere(cells).tolist() == [[12, 0]]  # 64 / 4 - 3.625 = 12.4; the rim reaches to the edge
+    assert np.argwhere(cells_of(region, edges_of(detector_of(name)))).tolist() == seen
 
 
 @pytest.mark.parametrize("name", ["efficientad", "lgfdr"])

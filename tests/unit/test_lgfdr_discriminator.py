@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from edge.anomaly_map import BORDER_CELLS, to_picture
 from tests.support.detectors import pictures
 from tests.support.lgfdr import SIZE, small_knobs
 from training.damage import paint_damage
@@ -12,9 +13,11 @@ from training.errors import RecipeError
 from training.features import to_input
 from training.lgfdr.discriminator import discriminator_loss
 from training.lgfdr.knobs import LgfdrKnobs
+from training.lgfdr.pyramid import FIRST_MIDDLE_PX
 from training.lgfdr.store import StoredFeatures, damaged_cells
 from training.lgfdr.trainer import LgfdrTrainer, assemble_detector
 from training.metrics.ranking import auroc
+from training.networks.pdn import STRIDE_PX
 from training.recipe import make_config
 from training.teacher.textures import generate_texture
 
@@ -64,13 +67,27 @@ def test_without_room_for_painted_pictures_the_discriminator_is_refused():
         LgfdrTrainer(knobs, 0, detector, frames, texture, CPU)
 
 
-def test_a_cell_is_damaged_by_a_quarter_of_its_pixels():
+def test_a_cell_is_damaged_by_a_third_of_the_pixels_around_its_middle():
     changed = np.zeros((1, SIZE, SIZE), bool)
-    changed[0, 8, 8:12] = True  # a row of four in cell (2, 2)
-    changed[0, 20, 20:22] = True  # two pixels in cell (5, 5)
+    changed[0, 8, 7:10] = True  # a row of three across the middle of cell (2, 2), pixel (8, 8)
+    changed[0, 20, 20] = True  # the middle of cell (5, 5) alone
+    changed[0, 30, :] = True  # halfway between two rows of cells
     cells = damaged_cells(changed)
     assert cells.shape == (1, SIZE // 4, SIZE // 4)
-    assert [cells[0, 2, 2].item(), cells[0, 5, 5].item(), cells.sum().item()] == [1.0, 0.5, 1.5]
+    assert [cells[0, 2, 2].item(), cells[0, 5, 5].item(), cells.sum().item()] == pytest.approx([1.0, 1 / 3, 4 / 3])
+
+
+def test_the_discriminators_targets_lie_where_features_and_heat_maps_do():
+    mark = np.zeros((1, SIZE, SIZE), bool)
+    mark[0, 40:57, 24:41] = True
+    cells = damaged_cells(mark)[0].numpy()
+    rows, columns = np.indices(cells.shape) * STRIDE_PX + FIRST_MIDDLE_PX
+    middle = (rows * cells).sum() / cells.sum(), (columns * cells).sum() / cells.sum()
+    assert middle == pytest.approx((48.5, 32.5))
+    shown = to_picture(cells[BORDER_CELLS:-BORDER_CELLS, BORDER_CELLS:-BORDER_CELLS], SIZE, SIZE)
+    rows, columns = np.indices(shown.shape) + 0.5
+    drawn = (rows * shown).sum() / shown.sum(), (columns * shown).sum() / shown.sum()
+    assert drawn == pytest.approx((48.5, 32.5), abs=0.01)
 
 
 def test_the_loss_forgets_what_is_told_well():
