@@ -27,7 +27,7 @@ import msgspec
 
 from training.errors import RecipeError
 from training.knobs import refuse_unless, with_changes
-from training.lgfdr.knobs import MUON_RATE, TOKENS, LgfdrKnobs, check_knobs
+from training.lgfdr.knobs import MUON_RATE, NEW_WEIGHED_ERROR, TOKENS, LgfdrKnobs, check_knobs
 from training.losses import DfscKnobs
 from training.networks.autoencoder import MAX_SIDE_PX, MIN_SIDE_PX, SIDE_STEP_PX
 from training.networks.pdn import FULL_WIDTH, STRIDE_PX, TEACHER_CHANNELS, WIDTH_STEP, PdnSize, is_width
@@ -198,7 +198,9 @@ def make_config(
     if model == LGFDR:
         if recipe != "fast":
             raise RecipeError(f"{LGFDR} has one recipe of its own: expected --recipe fast, got {recipe}")
-        second = LgfdrKnobs(token_cells=size // STRIDE_PX // TOKENS, muon_rate=MUON_RATE)
+        second = LgfdrKnobs(
+            token_cells=size // STRIDE_PX // TOKENS, muon_rate=MUON_RATE, weighed_error=NEW_WEIGHED_ERROR
+        )
         if steps is not None:
             ratio = second.discriminator_steps / second.steps
             second = msgspec.structs.replace(second, steps=steps, discriminator_steps=max(1, math.ceil(steps * ratio)))

@@ -3,7 +3,7 @@
     frame uint8 NHWC -> normalized -> enlarged -> pyramid -> levels read onto one grid -> F ┬ local tower  -> L ┐
                                                                                            ├ global tower -> G ┼ gate -> R
                                                                                            └ mean -> head -> global
-    F - R -> squares -> mean -> smoothed, times softplus(discriminator) -> normalized -> rim folded -> map_st -> st
+    F - R -> squares -> mean -> root, times softplus(discriminator) -> normalized -> rim folded -> map_st -> st
     F - G -> squares -> mean -> smoothed -> normalized -> rim folded -> map_ae -> ae
 
 Convolutions whose every output sees all input channels may be quantized; each has its activation point right before it. Depthwise
@@ -186,16 +186,23 @@ class LgfdrWriter:
         x = self._read(x, replace(read_conv(discriminator.squeeze), relu=True), "discriminator.squeeze")
         x = self._read(x, replace(read_conv(discriminator.hidden), relu=True), "discriminator.hidden")
         logits = self._float_conv(x, read_conv(discriminator.output), "discriminator.output", 1)
-        return g.node(
-            "Mul", [g.node("Softplus", [logits], "discriminator.damage"), self._error(features, fused, "st")], "st.weighed"
-        )
+        if self.detector.knobs.weighed_error == "root":
+            error = g.node("Sqrt", [self._mean_square(features, fused, "st")], "st.root")
+        else:
+            error = self._error(features, fused, "st")
+        return g.node("Mul", [g.node("Softplus", [logits], "discriminator.damage"), error], "st.weighed")
 
-    def _error(self, features: str, rebuilt: str, name: str) -> str:
-        """(1, g, g) smoothed channel mean of the squared difference."""
-        g, side = self.g, self.detector.knobs.smooth_cells
+    def _mean_square(self, features: str, rebuilt: str, name: str) -> str:
+        """(1, g, g) channel mean of the squared difference."""
+        g = self.g
         apart = g.node("Sub", [features, rebuilt], f"{name}.difference")
         square = g.node("Mul", [apart, apart], f"map_{name}.squares")
-        x = g.node("ReduceMean", [square, g.constant(f"map_{name}.axes", np.array([1], np.int64))], f"map_{name}.mean")
+        return g.node("ReduceMean", [square, g.constant(f"map_{name}.axes", np.array([1], np.int64))], f"map_{name}.mean")
+
+    def _error(self, features: str, rebuilt: str, name: str) -> str:
+        """The same, smoothed."""
+        g, side = self.g, self.detector.knobs.smooth_cells
+        x = self._mean_square(features, rebuilt, name)
         if side == 1:
             return x
         return g.node(

@@ -159,10 +159,10 @@ def test_knobs_come_from_the_command_line():
 @pytest.mark.parametrize(("size", "cells"), [(128, 4), (160, 5), (192, 6), (256, 8)])
 def test_new_runs_see_a_picture_of_any_side_as_eight_by_eight_tokens(size, cells):
     knobs = make_config("lgfdr", size=size).knobs
-    assert (knobs.token_cells, knobs.muon_rate) == (cells, MUON_RATE)
+    assert (knobs.token_cells, knobs.muon_rate, knobs.weighed_error) == (cells, MUON_RATE, "root")
     assert make_config("lgfdr", size=size, changes=["token_cells=2"]).knobs.token_cells == 2
 
 
 def test_a_run_that_names_neither_tokens_nor_muon_is_read_as_it_was_trained():
     knobs = msgspec.json.decode(b'{"recipe": "lgfdr"}', type=LgfdrKnobs)
-    assert (knobs.token_cells, knobs.muon_rate) == (4, 0.0)
+    assert (knobs.token_cells, knobs.muon_rate, knobs.weighed_error) == (4, 0.0, "square")

@@ -2,14 +2,15 @@
 
     F = (pyramid(I) - mean) * scale                  (N, C, g, g), g = size / 4
     L = local(F)    G = global(F)    R = gate(L, G)
-    error_st = softplus(discriminator(F, F - R)) * mean over channels of (F - R)^2
-                                                     or the mean alone, or that of (F - L)^2, by the knob `maps`
-    error_ae = mean over channels of (F - G)^2
-    map = fold(0.1 (cell(smooth(error)) - q_a) / (q_b - q_a))      st = max map_st      ae = max map_ae
+    error_st = softplus(discriminator(F, F - R)) * sqrt(mean over channels of (F - R)^2)
+                                    or smooth(mean of (F - R)^2) in its place by the knob `weighed_error`; by the knob `maps`
+                                    that alone, or of (F - L)^2
+    error_ae = smooth(mean over channels of (F - G)^2)
+    map = fold(0.1 (cell(error) - q_a) / (q_b - q_a))      st = max map_st      ae = max map_ae
     global = (sqrt((v - head_mean)^T precision (v - head_mean)) - center) / scale,  v = spatial mean of F
     raw = as `training.networks.detector.Fusion` says
 
-Stated by the paper: F - R is what scores. Our reading: the channel mean of its square, weighed by how much it looks like damage
+Stated by the paper: F - R is what scores. Our reading: its length over the channels, weighed by how much it looks like damage
 (`training.lgfdr.discriminator`); the two maps, which attribute a cause (what the fused or local reconstruction misses is
 structural, what the global one misses is logical); `cell`, the comparison with good parts cell by cell, and the pooled head,
 which are the other detectors'. Where nothing makes a map it is 0 everywhere and its weight is 0.
@@ -117,6 +118,8 @@ class LgfdrDetector(ScoringNetwork):
         ae = self._error(features, rebuilt.get("global"))
         if self.discriminator is not None:
             damage = functional.softplus(self.discriminator(features, self.residual(features, rebuilt)))
+            if self.knobs.weighed_error == "root":
+                return damage * mean_square(features, scored(rebuilt)).sqrt(), ae
             return damage * self._error(features, scored(rebuilt)), ae
         structural = "fused" if self.knobs.maps == "fused" and "fused" in rebuilt else "local"
         return self._error(features, rebuilt.get(structural)), ae
@@ -129,7 +132,7 @@ class LgfdrDetector(ScoringNetwork):
     def _error(self, features: torch.Tensor, rebuilt: torch.Tensor | None) -> torch.Tensor:
         if rebuilt is None:
             return torch.zeros_like(features[:, 0])
-        error = (features - rebuilt).square().mean(1)
+        error = mean_square(features, rebuilt)
         side = self.knobs.smooth_cells
         if side == 1:
             return error
@@ -163,6 +166,11 @@ class LgfdrDetector(ScoringNetwork):
 def scored(rebuilt: dict[str, torch.Tensor]) -> torch.Tensor:
     """R: the fused reconstruction where there are both towers, else the one there is."""
     return rebuilt.get("fused", next(iter(rebuilt.values())))
+
+
+def mean_square(features: torch.Tensor, rebuilt: torch.Tensor) -> torch.Tensor:
+    """(N, C, g, g) features and a reconstruction -> (N, g, g) mean square over the channels of what is left."""
+    return (features - rebuilt).square().mean(1)
 
 
 def fold_rim(values: torch.Tensor) -> torch.Tensor:
