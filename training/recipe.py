@@ -198,9 +198,7 @@ def make_config(
     if model == LGFDR:
         if recipe != "fast":
             raise RecipeError(f"{LGFDR} has one recipe of its own: expected --recipe fast, got {recipe}")
-        second = LgfdrKnobs(
-            token_cells=size // STRIDE_PX // TOKENS, muon_rate=MUON_RATE, weighed_error=NEW_WEIGHED_ERROR
-        )
+        second = LgfdrKnobs(token_cells=size // STRIDE_PX // TOKENS, muon_rate=MUON_RATE, weighed_error=NEW_WEIGHED_ERROR)
         if steps is not None:
             ratio = second.discriminator_steps / second.steps
             second = msgspec.structs.replace(second, steps=steps, discriminator_steps=max(1, math.ceil(steps * ratio)))
