@@ -25,6 +25,7 @@ import torch
 
 from benchmarks.page import replace_block
 from benchmarks.resumable import Row, made_when, run_missing
+from benchmarks.structural import structural_figures
 from training.baselines import MemoryBank
 from training.calibrate import Q_A, Q_B, measure
 from training.commands.train import SHIPPED_TEACHER
@@ -47,7 +48,10 @@ if TYPE_CHECKING:
 
 DETECTORS = ("efficientad-s", "dfsc-efficientad-s", LGFDR)
 BANK = "memory bank on the backbone"
-COLUMNS = ("image", "logical", "structural", "st", "ae", "pixel_ap", "au_pro")
+COLUMNS = (
+    "image", "logical", "structural", "st", "ae",
+    "pixel_ap", "au_pro", "structural_ap", "structural_pro", "st_ap", "st_pro",
+)  # fmt: skip
 KINDS = {"logical": "logical_anomalies", "structural": "structural_anomalies"}
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 DOC = DOCS / "results.md"
@@ -100,6 +104,7 @@ def run_detector(args: argparse.Namespace, data: Path, model: str, seed: int) ->
             "low": found["image_auroc_interval"][0], "high": found["image_auroc_interval"][1],
             "st": found["branches"]["st"], "ae": found["branches"]["ae"], "good": found["good"], "bad": found["bad"],
             "pixel_ap": found["pixel_ap"], "au_pro": found["au_pro_0.3"],
+            **structural_figures(evaluation, open_dataset(data, seed)),
         }
     ]  # fmt: skip
     if isinstance(trained.detector, Detector):
@@ -161,8 +166,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: a mean over the seeds and the largest distance from it; with one seed the interval over the pictures."""
     lines = [
         "| set | method | side | seeds | image AUROC | logical | structural | map_st alone | map_ae alone | pixel AP | AU-PRO "
-        "| steps | training |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| structural AP | structural AU-PRO | structural AP of map_st | structural AU-PRO of map_st | steps | training |",
+        f"|{'---|' * 17}",
     ]
     for data in dict.fromkeys(row["data"] for row in rows):
         mine = [row for row in rows if row["data"] == data]

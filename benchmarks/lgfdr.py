@@ -24,6 +24,7 @@ import torch
 
 from benchmarks.page import replace_block
 from benchmarks.resumable import Row, made_when, run_missing
+from benchmarks.structural import structural_figures
 from export.passes import passes_of
 from export.run_graph import build_engine
 from training.datasets import open_dataset
@@ -52,12 +53,14 @@ VARIANTS: dict[str, list[str]] = {
     "AdamW alone": ["muon_rate=0"],
     "map_st of the local tower": ["maps=towers"],
     "with the pooled head": ["pooled_head=true"],
+    "smoothed mean square weighed": ["weighed_error=square"],
 }
 """Label -> knobs that differ from the default."""
 
 COLUMNS = {
     "image": "image", "logical": "logical", "structural": "structural", "pixel_auroc": "pixel AUROC", "pixel_ap": "pixel AP",
     "au_pro": "AU-PRO", "structural_ap": "structural AP", "structural_pro": "structural AU-PRO",
+    "st_ap": "structural AP of map_st", "st_pro": "structural AU-PRO of map_st",
 }  # fmt: skip
 """Key of a row -> title of its column."""
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -105,11 +108,12 @@ def run_one(args: argparse.Namespace, data: Path, variant: str, seed: int) -> di
         resume = (out / "checkpoint.pt").exists()
         train(TrainRequest(dataset, config, Path(), out, args.natural, torch.device("cpu"), resume=resume))
     record = load_run(out).record
-    found = to_json(evaluate(out, data))
+    evaluation = evaluate(out, data)
+    found = to_json(evaluation)
     kinds = {kind: found["by_type"].get(f"{kind}_anomalies", {}) for kind in ("logical", "structural")}
     figures = {"image": found["image_auroc"], "au_pro": found["au_pro_0.3"]}
     figures |= {kind: of.get("image_auroc") for kind, of in kinds.items()}
-    figures |= {"structural_ap": kinds["structural"].get("pixel_ap"), "structural_pro": kinds["structural"].get("au_pro_0.3")}
+    figures |= structural_figures(evaluation, open_dataset(data))
     figures |= {name: found[name] for name in ("pixel_auroc", "pixel_ap")}
     return {
         "data": data.name, "variant": variant, "size": args.size, "seed": seed, "steps": record.steps,
@@ -148,12 +152,12 @@ def table(rows: list[Row], milliseconds: dict[tuple[str, int], float]) -> str:
     lines = []
     for data in dict.fromkeys(row["data"] for row in rows):
         mine = [row for row in rows if row["data"] == data]
-        columns = [name for name in COLUMNS if any(row[name] is not None for row in mine)]
+        columns = [name for name in COLUMNS if any(row.get(name) is not None for row in mine)]
         titles = [COLUMNS[name] for name in columns] + (["ms"] if milliseconds else [])
         lines += [f"### {data}", "", f"| variant | side | seeds | {' | '.join(titles)} |", "|---" * (len(titles) + 3) + "|"]
         for variant, size in dict.fromkeys((row["variant"], row["size"]) for row in mine):
             some = [row for row in mine if (row["variant"], row["size"]) == (variant, size)]
-            cells = [_cell([row[name] for row in some if row[name] is not None]) for name in columns]
+            cells = [_cell([row[name] for row in some if row.get(name) is not None]) for name in columns]
             if milliseconds:
                 ms = milliseconds.get((variant, size))
                 cells.append("-" if ms is None else f"{ms:.1f}")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.structural import structural_figures
 from edge import cli
 from edge.errors import ConfigError, DataError, PictureError, SignatureError
 from tests.support.bundles import SIZE, bad_frame, good_frame, make_tiny_bundle
@@ -146,6 +147,19 @@ def test_without_a_table_spro_is_pro_and_without_masks_there_is_neither(bundle, 
     assert figures["pixel_auroc"] is None
     assert figures["au_spro_0.05"] is None
     assert figures["image_auroc"] > 0.9
+
+
+def test_map_st_alone_outlines_structural_defects_whatever_map_ae_says_of_good_parts(bundle, loco):
+    path, trust, _ = bundle
+    save(loco / "test/good/9.png", bad_frame("logical", value=250))  # loud in map_ae, silent in map_st
+    found = evaluate(path, loco, trust=trust)
+    figures = structural_figures(found, open_dataset(loco))
+    shown = to_json(found)["by_type"]["structural_anomalies"]
+    assert (figures["structural_ap"], figures["structural_pro"]) == (shown["pixel_ap"], shown["au_pro_0.3"])
+    assert figures["st_ap"] > figures["structural_ap"] + 0.1
+    assert figures["st_pro"] >= figures["structural_pro"]
+    shutil.rmtree(loco / "ground_truth/structural_anomalies")
+    assert structural_figures(evaluate(path, loco, trust=trust), open_dataset(loco)) == {}
 
 
 def test_good_parts_alone_give_the_false_reject_rate(bundle, tmp_path):

@@ -194,6 +194,23 @@ def measure(judged: Sequence[Judged], subject: Subject, *, engine: str, leaked: 
     )
 
 
+def measure_pixels(judged: Sequence[Judged], data: Dataset) -> PixelFigures | None:
+    """Compare the anomaly maps of some pictures with their masks, whatever these maps show.
+
+    Args:
+        judged: good pictures and bad ones.
+        data: the data set they come from.
+
+    Returns:
+        None where no defect among them has a mask.
+
+    Raises:
+        DataError: a mask is unusable.
+    """
+    counts, _ = _count(judged, data)
+    return _pixel_figures(list(counts.values()))
+
+
 def _figures(good: list[Judged], bad: list[Judged], counts: dict[Item, PixelCounts]) -> Figures:
     flags = [False] * len(good) + [True] * len(bad)
     parts = good + bad
