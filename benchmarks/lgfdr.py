@@ -54,6 +54,8 @@ VARIANTS: dict[str, list[str]] = {
     "map_st of the local tower": ["maps=towers"],
     "with the pooled head": ["pooled_head=true"],
     "smoothed mean square weighed": ["weighed_error=square"],
+    "few parts as they are": ["least_parts=0"],
+    "336 parts at least": ["least_parts=336"],
 }
 """Label -> knobs that differ from the default."""
 

@@ -18,11 +18,13 @@ import torch
 from edge.errors import DataError
 from edge.preprocess import read_picture
 from training.calibrate import fit_detector
+from training.cautions import cautions
 from training.datasets import load_frames
 from training.errors import RunError, TeacherFileError
 from training.features import teacher_statistics
+from training.few_parts import enlarge
 from training.lgfdr.detector import LgfdrDetector
-from training.lgfdr.fit import fit_lgfdr, warnings_of
+from training.lgfdr.fit import fit_lgfdr
 from training.lgfdr.knobs import LgfdrKnobs
 from training.lgfdr.pyramid import load_pyramid
 from training.lgfdr.trainer import LgfdrTrainer, assemble_detector
@@ -195,6 +197,7 @@ def _prepare(
 ) -> tuple[AnyDetector, Trainer]:
     """An untrained detector with what it needs before the first step, and the recipe that trains it."""
     config, device = request.config, request.device
+    frames = enlarge(frames, config.least_parts, config.seed)
     if isinstance(config.knobs, LgfdrKnobs):
         towers = assemble_detector(config.knobs, config.size, config.seed, frames, device)
         return towers, LgfdrTrainer(config.knobs, config.seed, towers, frames, natural, device)
@@ -268,28 +271,6 @@ def _drive(
     return before_s + time.monotonic() - start, last
 
 
-def _warnings(request: TrainRequest, detector: AnyDetector, figures: dict[str, float]) -> list[str]:
-    """What the user must know before trusting the run."""
-    found = []
-    if isinstance(detector, LgfdrDetector):
-        found += warnings_of(detector, figures)
-    dfsc = request.config.dfsc
-    if dfsc is not None and dfsc.weight > 0 and figures["hinge_active_most"] == 0:
-        found.append(
-            f"the DFSC constraint never acted: no novel element came below the margin ({dfsc.margin} "
-            f"{'x tau' if dfsc.margin_of_tau else 'absolute'}), so this is plain EfficientAD; raise the margin or start earlier"
-        )
-    if not isinstance(detector, LgfdrDetector) and figures["ae_weight"] < 1:
-        found.append(
-            f"the auto-encoder leaves {figures['validation_d_ta']:.2f} of the teacher's variance on held-out parts unexplained, "
-            f"so its map counts {figures['ae_weight']:.2f} only: logical defects may be missed; train more steps"
-        )
-    if request.natural is None:
-        users = "the penalty" if isinstance(request.config.knobs, PaperKnobs) else "painted damage and penalty"
-        found.append(f"{users} used generated pictures only; give photographs with --natural for better maps")
-    return found
-
-
 def train(request: TrainRequest) -> Run:
     """Trains a detector and writes its run.
 
@@ -330,7 +311,8 @@ def train(request: TrainRequest) -> Run:
         pictures={"train": len(frames), "validation": len(held_out)},
         teacher=origin, teacher_sha256=identity["teacher_sha256"], natural=natural.said,
         steps=trainer.step_number, wall_s=round(wall_s + time.monotonic() - fitting, 1), figures=figures,
-        warnings=_warnings(request, detector, figures), packages=package_versions(), commit=source_commit(),
+        warnings=cautions(config, detector, figures, parts=len(frames), has_photographs=request.natural is not None),
+        packages=package_versions(), commit=source_commit(),
         created_utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )  # fmt: skip
     for warning in record.warnings:

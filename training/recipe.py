@@ -5,7 +5,8 @@ the middle of a photograph (of `--natural`; without, of a generated picture, and
 product to a usable detector in minutes on two CPU cores, by spending them where short runs lack most:
 
 1. The teacher's vectors of the training pictures, and of a few versions of each with other brightness, contrast or saturation,
-   are computed once. Pictures are never mirrored or moved: a layout may be what makes a part good.
+   are computed once. Pictures are never mirrored, and moved only where they are few (`training.few_parts`): a layout may be what
+   makes a part good.
 2. The auto-encoder is what short runs leave undertrained, and it costs a tenth of the others. It is trained first, alone, in
    batches, on the stored vectors, with an exponential mean of its weights and with normalizations that are folded into its
    convolutions afterwards (`training.networks.batch_norm`); with DFSC, the constraint acts here.
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Union
 import msgspec
 
 from training.errors import RecipeError
+from training.few_parts import ENOUGH_PARTS
 from training.knobs import refuse_unless, with_changes
 from training.lgfdr.knobs import MUON_RATE, NEW_WEIGHED_ERROR, TOKENS, LgfdrKnobs, check_knobs
 from training.losses import DfscKnobs
@@ -76,6 +78,8 @@ class FastKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="fa
         final_rate: What the cosine ends at, as a part of the peak.
         hard_quantile: q of the hard feature loss (paper: 0.999); 0 takes all elements.
         penalty_every: The penalty acts on every k-th step of the student; 0 never.
+        least_parts: Parts to learn from, at least: fewer are shown again, a little moved and under other light
+            (`training.few_parts`). Runs that do not name it learnt from their parts as they are; new ones get `ENOUGH_PARTS`.
         damage_share: Part of the student's pictures on which damage is painted; 0 never.
         damage_margin: How far the student's target lies from the teacher's vector at damage, in every channel (of unit variance).
         versions: Versions of each training picture with stored teacher vectors, the unchanged one included.
@@ -99,6 +103,7 @@ class FastKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="fa
     final_rate: float = 0.01
     hard_quantile: float = 0.0
     penalty_every: int = 0
+    least_parts: int = 0
     damage_share: float = 0.8
     damage_margin: float = 2.0
     versions: int = 1
@@ -163,6 +168,11 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Part of the paper's hidden channels that the student has."""
         return self.knobs.student_width if isinstance(self.knobs, FastKnobs) else FULL_WIDTH
 
+    @property
+    def least_parts(self) -> int:
+        """As how many parts, at least, those to learn from are shown (`training.few_parts`)."""
+        return 0 if isinstance(self.knobs, PaperKnobs) else self.knobs.least_parts
+
 
 def make_config(
     model: str,
@@ -198,14 +208,19 @@ def make_config(
     if model == LGFDR:
         if recipe != "fast":
             raise RecipeError(f"{LGFDR} has one recipe of its own: expected --recipe fast, got {recipe}")
-        second = LgfdrKnobs(token_cells=size // STRIDE_PX // TOKENS, muon_rate=MUON_RATE, weighed_error=NEW_WEIGHED_ERROR)
+        second = LgfdrKnobs(
+            token_cells=size // STRIDE_PX // TOKENS,
+            muon_rate=MUON_RATE,
+            weighed_error=NEW_WEIGHED_ERROR,
+            least_parts=ENOUGH_PARTS,
+        )
         if steps is not None:
             ratio = second.discriminator_steps / second.steps
             second = msgspec.structs.replace(second, steps=steps, discriminator_steps=max(1, math.ceil(steps * ratio)))
         return RunConfig(model, size, seed, check_knobs(with_changes(second, changes), size), None)
     knobs: Knobs
     if recipe == "fast":
-        knobs = FastKnobs(student_width=FAST_STUDENT_WIDTH)
+        knobs = FastKnobs(student_width=FAST_STUDENT_WIDTH, least_parts=ENOUGH_PARTS)
         if steps is not None:
             ratio = knobs.autoencoder_steps / knobs.steps
             knobs = msgspec.structs.replace(knobs, steps=steps, autoencoder_steps=max(1, math.ceil(steps * ratio)))
@@ -243,6 +258,7 @@ def check_fast(knobs: FastKnobs) -> FastKnobs:
         (0 <= knobs.warmup <= 1 and 0 <= knobs.final_rate <= 1, "warmup and final_rate", "each from 0 to 1"),
         (0 <= knobs.hard_quantile < 1, "hard_quantile", "from 0 to below 1"),
         (knobs.penalty_every >= 0, "penalty_every", "at least 0"),
+        (0 <= knobs.least_parts <= 10_000, "least_parts", "from 0 to 10,000"),
         (0 <= knobs.damage_share <= 1, "damage_share", "from 0 to 1"),
         (knobs.versions >= 1 and knobs.store_mib >= 1, "versions and store_mib", "each at least 1"),
         (0 <= knobs.mean_decay < 1, "mean_decay", "from 0 to below 1"),

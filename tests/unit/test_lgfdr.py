@@ -10,6 +10,7 @@ from tests.support.detectors import pictures
 from tests.support.lgfdr import SIZE, SWITCHES, random_lgfdr, small_knobs
 from training.errors import RecipeError
 from training.feature_noise import feature_noise
+from training.few_parts import ENOUGH_PARTS
 from training.knobs import with_changes
 from training.lgfdr.detector import fold_rim
 from training.lgfdr.gates import EcaGate, SeGate, SelectiveHead, SimamGate, make_gate
@@ -160,9 +161,10 @@ def test_knobs_come_from_the_command_line():
 def test_new_runs_see_a_picture_of_any_side_as_eight_by_eight_tokens(size, cells):
     knobs = make_config("lgfdr", size=size).knobs
     assert (knobs.token_cells, knobs.muon_rate, knobs.weighed_error) == (cells, MUON_RATE, "root")
+    assert knobs.least_parts == ENOUGH_PARTS
     assert make_config("lgfdr", size=size, changes=["token_cells=2"]).knobs.token_cells == 2
 
 
-def test_a_run_that_names_neither_tokens_nor_muon_is_read_as_it_was_trained():
+def test_a_run_that_names_none_of_the_newer_knobs_is_read_as_it_was_trained():
     knobs = msgspec.json.decode(b'{"recipe": "lgfdr"}', type=LgfdrKnobs)
-    assert (knobs.token_cells, knobs.muon_rate, knobs.weighed_error) == (4, 0.0, "square")
+    assert (knobs.token_cells, knobs.muon_rate, knobs.weighed_error, knobs.least_parts) == (4, 0.0, "square", 0)

@@ -124,3 +124,21 @@ def test_muon_moves_the_global_towers_matrices_and_adamw_the_rest(muon_rate):
     layer = ("query", "key_value", "mixed", "wide", "narrow")
     hidden = {f"whole.{name}.weight" for name in ("embed", "unfold", "hidden", *(f"layers.0.{part}" for part in layer))}
     assert moved == (hidden if muon_rate else set())
+
+
+def test_few_parts_are_shown_as_many_and_recorded_as_few(request_for, monkeypatch):
+    learnt_from = []
+    make = loop.LgfdrTrainer
+    monkeypatch.setattr(
+        loop, "LgfdrTrainer", lambda knobs, seed, detector, frames, *rest: learnt_from.append(frames) or make(
+            knobs, seed, detector, frames, *rest
+        ),
+    )  # fmt: skip
+    few = train(request_for("few"))
+    many = train(request_for("many", least_parts=11))
+    assert [len(frames) for frames in learnt_from] == [6, 11]
+    assert (learnt_from[1][:6] == learnt_from[0]).all()
+    assert many.record.pictures == few.record.pictures == {"train": 6, "validation": 4}
+    assert not equal(many, few)
+    assert any("6 parts to learn from are few" in warning for warning in many.record.warnings)
+    assert not any("learn from are few" in warning for warning in few.record.warnings)

@@ -134,3 +134,17 @@ def test_noise_on_the_code_reaches_the_autoencoder_only_while_it_learns(request_
     x = torch.zeros(1, 3, 128, 128)
     assert torch.equal(network(x), network(x))
     assert not torch.equal(network(x), network(x, noise=torch.ones_like))
+
+
+def test_few_parts_are_shown_as_many_and_recorded_as_few(request_for, trained, monkeypatch):
+    learnt_from = []
+    make = loop.FastTrainer
+    monkeypatch.setattr(loop, "FastTrainer", lambda config, detector, frames, *rest: learnt_from.append(frames) or make(
+        config, detector, frames, *rest
+    ))  # fmt: skip
+    other = train(request_for(tiny(knobs=msgspec.structs.replace(tiny().knobs, least_parts=9))))
+    assert learnt_from[0].shape == (9, 128, 128, 3)
+    assert other.record.pictures == trained.record.pictures == {"train": 6, "validation": 4}
+    assert not equal(weights(other), weights(trained))
+    assert any("6 parts to learn from are few" in warning for warning in other.record.warnings)
+    assert not any("few" in warning for warning in trained.record.warnings)

@@ -45,6 +45,8 @@ class LgfdrKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
             nothing is hidden (plain self-attention).
         smooth_cells: Side of the mean filter over the cells of mean squares, odd; 1 leaves them as they are.
         noise: Alpha: the feature noise's deviation is alpha |f| / C at a cell with features f; 0 adds none.
+        least_parts: Parts to learn from, at least: fewer are shown again, a little moved and under other light
+            (`training.few_parts`). Runs that do not name it learnt from their parts as they are; new ones get `ENOUGH_PARTS`.
         damage_share: Part of the pictures whose features are those of a painted part, while the target stays that of the
             part itself; 0 never.
         damage_versions: Painted versions of each picture with stored features; the last pictures have fewer where `store_mib`
@@ -83,6 +85,7 @@ class LgfdrKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
     token_blind: int = 1
     smooth_cells: int = 3
     noise: float = 12.0
+    least_parts: int = 0
     damage_share: float = 0.5
     damage_versions: int = 2
     damage_pictures: int = 1200
@@ -169,6 +172,7 @@ def check_knobs(knobs: LgfdrKnobs, size: int) -> LgfdrKnobs:
         ),
         (1 <= knobs.smooth_cells <= 9 and knobs.smooth_cells % 2 == 1, "smooth_cells", "odd, from 1 to 9"),
         (0 <= knobs.noise <= 1000, "noise", "from 0 to 1000"),
+        (0 <= knobs.least_parts <= 10_000, "least_parts", "from 0 to 10,000"),
         (0 <= knobs.damage_share <= 1, "damage_share", "from 0 to 1"),
         (0 <= knobs.damage_versions <= 64, "damage_versions", "from 0 to 64"),
         (0 <= knobs.damage_pictures <= 100_000, "damage_pictures", "from 0 to 100,000"),

@@ -1,0 +1,51 @@
+"""What a user must know before trusting a run: told when it ends, kept in its record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from training.lgfdr.detector import LgfdrDetector
+from training.lgfdr.fit import warnings_of
+from training.recipe import PaperKnobs
+
+if TYPE_CHECKING:
+    from training.recipe import RunConfig
+    from training.run import AnyDetector
+
+
+def cautions(
+    config: RunConfig, detector: AnyDetector, figures: dict[str, float], *, parts: int, has_photographs: bool
+) -> list[str]:
+    """Gathers them.
+
+    Args:
+        config: What was asked for.
+        detector: Trained and fitted.
+        figures: Of the training and the fit.
+        parts: How many good parts it learnt from.
+        has_photographs: Whether there were photographs to paint damage with, beside generated pictures.
+    """
+    found = []
+    if parts < config.least_parts:
+        found.append(
+            f"{parts} parts to learn from are few: they were also shown a little moved, turned and under other light, as "
+            f"{config.least_parts} in all, so a part that is wrong by so little may pass; give more parts, or show them as they "
+            "are: --knob least_parts=0"
+        )
+    if isinstance(detector, LgfdrDetector):
+        found += warnings_of(detector, figures)
+    dfsc = config.dfsc
+    if dfsc is not None and dfsc.weight > 0 and figures["hinge_active_most"] == 0:
+        found.append(
+            f"the DFSC constraint never acted: no novel element came below the margin ({dfsc.margin} "
+            f"{'x tau' if dfsc.margin_of_tau else 'absolute'}), so this is plain EfficientAD; raise the margin or start earlier"
+        )
+    if not isinstance(detector, LgfdrDetector) and figures["ae_weight"] < 1:
+        found.append(
+            f"the auto-encoder leaves {figures['validation_d_ta']:.2f} of the teacher's variance on held-out parts unexplained, "
+            f"so its map counts {figures['ae_weight']:.2f} only: logical defects may be missed; train more steps"
+        )
+    if not has_photographs:
+        users = "the penalty" if isinstance(config.knobs, PaperKnobs) else "painted damage and penalty"
+        found.append(f"{users} used generated pictures only; give photographs with --natural for better maps")
+    return found
