@@ -6,10 +6,13 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
+from training import loop
 from training.datasets import open_dataset
+from training.few_parts import enlarge
 from training.loop import TrainRequest
 from training.losses import DfscKnobs
 from training.networks.pdn import Pdn, PdnSize
@@ -70,3 +73,15 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     """Whether two detectors agree to the bit."""
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def watch_parts(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """The parts each training from now on learns from, in order: those given and their varied copies."""
+    seen: list[np.ndarray] = []
+
+    def watched(*given: Any) -> np.ndarray:
+        seen.append(enlarge(*given))
+        return seen[-1]
+
+    monkeypatch.setattr(loop, "enlarge", watched)
+    return seen

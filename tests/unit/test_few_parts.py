@@ -15,7 +15,8 @@ def dotted(row: int, column: int) -> np.ndarray:
 def middle_of_dot(frame: np.ndarray) -> np.ndarray:
     light = frame.astype(np.float64).sum(2)
     weight = light > (light.min() + light.max()) / 2
-    return np.argwhere(weight).mean(0)
+    where: np.ndarray = np.argwhere(weight).mean(0)
+    return where
 
 
 def test_parts_come_first_as_they_are_and_copies_take_turns():

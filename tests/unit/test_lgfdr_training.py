@@ -8,6 +8,7 @@ from PIL import Image
 
 from tests.support.detectors import pictures
 from tests.support.lgfdr import SIZE, small_knobs
+from tests.support.trainings import watch_parts
 from training import loop
 from training.balance import Branch, balanced
 from training.datasets import open_dataset
@@ -127,13 +128,7 @@ def test_muon_moves_the_global_towers_matrices_and_adamw_the_rest(muon_rate):
 
 
 def test_few_parts_are_shown_as_many_and_recorded_as_few(request_for, monkeypatch):
-    learnt_from = []
-    make = loop.LgfdrTrainer
-    monkeypatch.setattr(
-        loop, "LgfdrTrainer", lambda knobs, seed, detector, frames, *rest: learnt_from.append(frames) or make(
-            knobs, seed, detector, frames, *rest
-        ),
-    )  # fmt: skip
+    learnt_from = watch_parts(monkeypatch)
     few = train(request_for("few"))
     many = train(request_for("many", least_parts=11))
     assert [len(frames) for frames in learnt_from] == [6, 11]

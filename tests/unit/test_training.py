@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from edge.errors import DataError
-from tests.support.trainings import equal, tiny, weights
+from tests.support.trainings import equal, tiny, watch_parts, weights
 from training import loop
 from training.balance import Branch, balanced
 from training.errors import RunError, TeacherFileError
@@ -137,11 +137,7 @@ def test_noise_on_the_code_reaches_the_autoencoder_only_while_it_learns(request_
 
 
 def test_few_parts_are_shown_as_many_and_recorded_as_few(request_for, trained, monkeypatch):
-    learnt_from = []
-    make = loop.FastTrainer
-    monkeypatch.setattr(loop, "FastTrainer", lambda config, detector, frames, *rest: learnt_from.append(frames) or make(
-        config, detector, frames, *rest
-    ))  # fmt: skip
+    learnt_from = watch_parts(monkeypatch)
     other = train(request_for(tiny(knobs=msgspec.structs.replace(tiny().knobs, least_parts=9))))
     assert learnt_from[0].shape == (9, 128, 128, 3)
     assert other.record.pictures == trained.record.pictures == {"train": 6, "validation": 4}
