@@ -3,6 +3,9 @@
 Parts differ by where they lie and how they are lit, and twenty of them do not show how much. A detector that knew only these
 would call every other place and light an anomaly. Where there are enough parts nothing is added: they show themselves what may
 vary, and a place may be what makes a part good.
+
+The light changes in tint as well, as from lamp to daylight; `training.features.jitter`, Algorithm 1's, changes one of brightness,
+contrast and saturation and stays as the paper has it.
 """
 
 from __future__ import annotations
