@@ -184,8 +184,14 @@ def outcome(judged, seq, pixels):
 
 
 def joined(tap):
-    connection = connect(tap.folder)
-    assert connection is not None
+    connection = None
+
+    def answered():  # the socket's name is there a moment before anybody listens on it
+        nonlocal connection
+        connection = connect(tap.folder)
+        return connection
+
+    assert until(answered)
     assert until(lambda: tap._read)
     connection.settimeout(5)
     return connection
