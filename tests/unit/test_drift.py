@@ -31,7 +31,7 @@ def run(monitor: DriftMonitor, scores: np.ndarray, calibration: np.ndarray, limi
     return None
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def line():
     rng = np.random.default_rng(5)
     calibration = np.sort(rng.lognormal(0, 0.6, N))
