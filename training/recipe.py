@@ -29,7 +29,7 @@ import msgspec
 from training.errors import RecipeError
 from training.few_parts import ENOUGH_PARTS
 from training.knobs import refuse_unless, with_changes
-from training.lgfdr.knobs import MUON_RATE, NEW_WEIGHED_ERROR, TOKENS, LgfdrKnobs, check_knobs
+from training.lgfdr.knobs import MUON_RATE, NEW_LOUDEST_AE, NEW_LOUDEST_ST, NEW_WEIGHED_ERROR, TOKENS, LgfdrKnobs, check_knobs
 from training.losses import DfscKnobs
 from training.networks.autoencoder import MAX_SIDE_PX, MIN_SIDE_PX, SIDE_STEP_PX
 from training.networks.pdn import FULL_WIDTH, STRIDE_PX, TEACHER_CHANNELS, WIDTH_STEP, PdnSize, is_width
@@ -212,6 +212,8 @@ def make_config(
             token_cells=size // STRIDE_PX // TOKENS,
             muon_rate=MUON_RATE,
             weighed_error=NEW_WEIGHED_ERROR,
+            loudest_st=NEW_LOUDEST_ST,
+            loudest_ae=NEW_LOUDEST_AE,
             least_parts=ENOUGH_PARTS,
         )
         if steps is not None:

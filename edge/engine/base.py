@@ -7,9 +7,10 @@ A bundle's `model.onnx` has one input and three outputs, all of fixed shape:
     map_st  float32 (n, n)         teacher against student, quantile-normalised; structural defects
     map_ae  float32 (n, n)         auto-encoder against student, quantile-normalised; logical defects
 
-with n = S / 4 - 8 (the unpadded PDN grid: stride 4, border 4 cells). `st` and `ae` are the maxima of the maps, `global` the
-z-scored Mahalanobis distance of the pooled features, `raw` their fusion: the one number a limit is set on. All of it is
-computed inside the graph, so every engine gives the same numbers up to its arithmetic.
+with n = S / 4 - 8 (the unpadded PDN grid: stride 4, border 4 cells). `st` and `ae` are the maxima of the maps, or the
+means of a few of their largest cells, `global` the z-scored Mahalanobis distance of the pooled features, `raw` their fusion:
+the one number a limit is set on. All of it is computed inside the graph, so every engine gives the same numbers up to its
+arithmetic.
 """
 
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ class Scores:
 
     Attributes:
         raw: fused score the limit is set on; larger is more anomalous.
-        st: maximum of map_st. ae: maximum of map_ae. global_: z-scored distance of the pooled features.
+        st, ae: of map_st and map_ae, see above. global_: z-scored distance of the pooled features.
         map_st: (n, n) float32. map_ae: (n, n) float32. Both are the caller's own copies.
     """
 

@@ -26,10 +26,12 @@ class GraphBuilder:
 
     Attributes:
         scheme: None writes a float graph.
+        half: an INT8 graph stores what stays in float in half precision.
         points: activation point -> tensor that carries it, in the order written: what range collection taps.
     """
 
     scheme: Scheme | None = None
+    half: bool = True
     points: dict[str, str] = field(default_factory=dict)
     _nodes: list[NodeProto] = field(default_factory=list)
     _weights: dict[str, TensorProto] = field(default_factory=dict)
@@ -42,15 +44,19 @@ class GraphBuilder:
         return name
 
     def weight(self, name: str, value: Array) -> str:
-        """Add a weight that stays in float: float32 in a float graph, half precision widened on loading in an INT8 one."""
-        if self.scheme is None:
+        """Add a weight that stays in float: float32, or half precision widened on loading."""
+        if self.scheme is None or not self.half:
             return self.constant(name, value.astype(np.float32))
         return self.node("Cast", [self.constant(f"{name}_fp16", value.astype(np.float16))], name, to=TensorProto.FLOAT)
 
     def node(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Add a node with one output and return the output's name."""
-        self._nodes.append(helper.make_node(operator, list(inputs), [output], name=output, **attributes))
-        return output
+        return self.nodes(operator, inputs, [output], **attributes)[0]
+
+    def nodes(self, operator: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> Sequence[str]:
+        """Add a node with several outputs, named after the first, and return the outputs' names."""
+        self._nodes.append(helper.make_node(operator, list(inputs), list(outputs), name=outputs[0], **attributes))
+        return outputs
 
     def shift(self, point: str) -> float:
         """What is taken off the tensor at a point, 0.0 where nothing is."""

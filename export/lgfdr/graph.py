@@ -68,7 +68,9 @@ class LgfdrWriter:
         map_st = self._map(error_st, "st", array(detector.cell_st), array(detector.q_st))
         error_ae = self._error(features, rebuilt["global"], "ae") if "global" in rebuilt else None
         map_ae = self._map(error_ae, "ae", array(detector.cell_ae), array(detector.q_ae))
-        write_scores(g, map_st, map_ae, self._head(features), array(detector.fusion))
+        knobs = detector.knobs
+        loudest = (knobs.loudest_st, knobs.loudest_ae)
+        write_scores(g, map_st, map_ae, self._head(features), array(detector.fusion), loudest)
         return finish_detector(g, detector.size, detector.side, taps=taps)
 
     def _conv(self, x: str, conv: Conv, name: str, point: str) -> str:

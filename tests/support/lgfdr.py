@@ -10,7 +10,7 @@ from training.lgfdr.trainer import assemble_detector
 SIZE = 128
 SWITCHES = [
     {}, {"maps": "fused"}, {"gate": "mean"}, {"gate": "se"}, {"gate": "eca"}, {"gate": "simam"},
-    {"maps": "towers", "smooth_cells": 1}, {"weighed_error": "root"},
+    {"maps": "towers", "smooth_cells": 1}, {"weighed_error": "root"}, {"loudest_st": 2, "loudest_ae": 8},
     {"towers": "local"}, {"towers": "global"}, {"towers": "global", "maps": "fused"}, {"token_blind": -1}, {"token_cells": 8},
 ]  # fmt: skip
 """Changes of knobs, one of every kind."""

@@ -3,6 +3,7 @@
 import math
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,7 @@ from training.errors import RecipeError
 from training.feature_noise import feature_noise
 from training.few_parts import ENOUGH_PARTS
 from training.knobs import with_changes
-from training.lgfdr.detector import fold_rim
+from training.lgfdr.detector import fold_rim, loudest
 from training.lgfdr.gates import EcaGate, SeGate, SelectiveHead, SimamGate, make_gate
 from training.lgfdr.knobs import GATES, MUON_RATE, LgfdrKnobs, check_knobs
 from training.lgfdr.losses import rebuild_loss
@@ -33,8 +34,8 @@ def test_every_switch_gives_the_contracts_shapes(switches):
     assert scores.shape == (4,)
     assert map_st.shape == map_ae.shape == (24, 24)
     assert torch.isfinite(scores).all()
-    assert scores[1] == map_st.max()
-    assert scores[2] == map_ae.max()
+    assert scores[1] == loudest(map_st[None], detector.knobs.loudest_st)[0]
+    assert scores[2] == loudest(map_ae[None], detector.knobs.loudest_ae)[0]
     assert (map_st == 0).all() == (not detector.knobs.has_structural)
     assert (map_ae == 0).all() == (switches.get("towers") == "local")
 
@@ -161,10 +162,25 @@ def test_knobs_come_from_the_command_line():
 def test_new_runs_see_a_picture_of_any_side_as_eight_by_eight_tokens(size, cells):
     knobs = make_config("lgfdr", size=size).knobs
     assert (knobs.token_cells, knobs.muon_rate, knobs.weighed_error) == (cells, MUON_RATE, "root")
-    assert knobs.least_parts == ENOUGH_PARTS
+    assert (knobs.least_parts, knobs.loudest_st, knobs.loudest_ae) == (ENOUGH_PARTS, 2, 8)
     assert make_config("lgfdr", size=size, changes=["token_cells=2"]).knobs.token_cells == 2
 
 
 def test_a_run_that_names_none_of_the_newer_knobs_is_read_as_it_was_trained():
     knobs = msgspec.json.decode(b'{"recipe": "lgfdr"}', type=LgfdrKnobs)
     assert (knobs.token_cells, knobs.muon_rate, knobs.weighed_error, knobs.least_parts) == (4, 0.0, "square", 0)
+    assert (knobs.loudest_st, knobs.loudest_ae) == (1, 1)
+
+
+def test_a_maps_score_is_the_mean_of_its_loudest_cells():
+    maps = torch.tensor([[[1.0, 5.0], [4.0, 2.0]], [[-1.0, -5.0], [-4.0, -2.0]]])
+    assert loudest(maps, 1).tolist() == [5.0, -1.0]
+    assert loudest(maps, 3).tolist() == [pytest.approx(11 / 3), pytest.approx(-7 / 3)]
+    plain, meant = random_lgfdr(), random_lgfdr(loudest_st=2, loudest_ae=8)
+    frame = torch.from_numpy(pictures(1, SIZE, seed=3))
+    (old, map_st, map_ae), (new, *maps_again) = plain(frame), meant(frame)
+    assert torch.equal(map_st, maps_again[0])
+    for scores, st, ae in ((old, 1, 1), (new, 2, 8)):
+        by_hand = [np.sort(np.asarray(m).ravel())[-cells:].mean() for m, cells in ((map_st, st), (map_ae, ae))]
+        assert scores.tolist()[1:3] == pytest.approx(by_hand)
+    assert new[2] < old[2]

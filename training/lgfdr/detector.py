@@ -6,14 +6,15 @@
                                     or smooth(mean of (F - R)^2) in its place by the knob `weighed_error`; by the knob `maps`
                                     that alone, or of (F - L)^2
     error_ae = smooth(mean over channels of (F - G)^2)
-    map = fold(0.1 (cell(error) - q_a) / (q_b - q_a))      st = max map_st      ae = max map_ae
+    map = fold(0.1 (cell(error) - q_a) / (q_b - q_a))      st, ae = mean of the map's loudest cells
     global = (sqrt((v - head_mean)^T precision (v - head_mean)) - center) / scale,  v = spatial mean of F
     raw = as `training.networks.detector.Fusion` says
 
 Stated by the paper: F - R is what scores. Our reading: its length over the channels, weighed by how much it looks like damage
 (`training.lgfdr.discriminator`); the two maps, which attribute a cause (what the fused or local reconstruction misses is
 structural, what the global one misses is logical); `cell`, the comparison with good parts cell by cell, and the pooled head,
-which are the other detectors'. Where nothing makes a map it is 0 everywhere and its weight is 0.
+which are the other detectors'; several loud cells instead of the loudest, for one cell of 4 px may be loud on a good part now and
+then. Where nothing makes a map it is 0 everywhere and its weight is 0.
 
 The grid is that of a padded patch description network, four cells larger on each side than the contract's map. `fold` lets each
 cell of the map's rim take the largest of the cells beyond it, so that damage at a picture's edge is seen.
@@ -154,7 +155,7 @@ class LgfdrDetector(ScoringNetwork):
         """
         map_st = self._map(map_st, self.cell_st, self.q_st, on=self.knobs.has_structural)
         map_ae = self._map(map_ae, self.cell_ae, self.q_ae, on=self.whole is not None)
-        st, ae = map_st.amax((1, 2)), map_ae.amax((1, 2))
+        st, ae = loudest(map_st, self.knobs.loudest_st), loudest(map_ae, self.knobs.loudest_ae)
         z_global = (self.head_distance(pooled) - self.head_z[0]) / self.head_z[1]
         raw = fuse(st, ae, z_global, self.fusion)
         return torch.stack((raw, st, ae, z_global), dim=1), map_st, map_ae
@@ -171,6 +172,11 @@ def scored(rebuilt: dict[str, torch.Tensor]) -> torch.Tensor:
 def mean_square(features: torch.Tensor, rebuilt: torch.Tensor) -> torch.Tensor:
     """(N, C, g, g) features and a reconstruction -> (N, g, g) mean square over the channels of what is left."""
     return (features - rebuilt).square().mean(1)
+
+
+def loudest(maps: torch.Tensor, cells: int) -> torch.Tensor:
+    """(N, n, n) maps -> (N,) mean of each one's so many largest cells."""
+    return maps.flatten(1).topk(cells, dim=1).values.mean(1)
 
 
 def fold_rim(values: torch.Tensor) -> torch.Tensor:

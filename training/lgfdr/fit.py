@@ -16,7 +16,7 @@ from training.calibrate import MIN_PARTS, Q_A, Q_B, cell_statistics, weight_of
 from training.errors import RecipeError
 from training.features import to_input
 from training.global_head import fit_pooled
-from training.lgfdr.detector import fold_rim
+from training.lgfdr.detector import fold_rim, loudest
 from training.networks.detector import normalize_map
 
 if TYPE_CHECKING:
@@ -62,9 +62,15 @@ def set_maps(
     if detector.knobs.has_structural:
         # A discriminator has learnt what good parts show where; its cells are compared by one measure.
         usual = even_statistics if detector.discriminator is not None else cell_statistics
-        st = _fit_map(errors_st, detector.cell_st, detector.q_st, "map_st", inspected, usual(errors_st, inspected))
+        st = _fit_map(
+            errors_st, detector.cell_st, detector.q_st, "map_st", inspected, usual(errors_st, inspected),
+            detector.knobs.loudest_st,
+        )  # fmt: skip
     if detector.whole is not None:
-        ae = _fit_map(errors_ae, detector.cell_ae, detector.q_ae, "map_ae", inspected, cell_statistics(errors_ae, inspected))
+        ae = _fit_map(
+            errors_ae, detector.cell_ae, detector.q_ae, "map_ae", inspected, cell_statistics(errors_ae, inspected),
+            detector.knobs.loudest_ae,
+        )  # fmt: skip
     return st, ae
 
 
@@ -95,8 +101,9 @@ def _fit_map(
     name: str,
     inspected: NDArray[np.bool_] | None,
     statistics: torch.Tensor,
+    cells: int,
 ) -> Branch:
-    """Sets one map's normalization; returns what its peaks are."""
+    """Sets one map's normalization; returns what the means of its loudest cells are."""
     cell.copy_(statistics)
     mean, scale = cell.detach().cpu().double().numpy()
     usual = (errors - mean) / scale
@@ -107,8 +114,8 @@ def _fit_map(
             "the held-out pictures are all alike"
         )
     quantiles.copy_(torch.tensor([low, high], dtype=torch.float32))
-    peaks = fold_rim(normalize_map(torch.from_numpy(errors), cell.cpu(), quantiles.cpu())).amax((1, 2))
-    return fit_branch(peaks.numpy())
+    maps = fold_rim(normalize_map(torch.from_numpy(errors), cell.cpu(), quantiles.cpu()))
+    return fit_branch(loudest(maps, cells).numpy())
 
 
 def fit_lgfdr(
