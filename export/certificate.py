@@ -79,13 +79,14 @@ class Mix:
 
     Attributes:
         forms: of its convolutions. tried: graphs judged so far, this one included. allowed: how many may be.
-        blame: by convolution, see `Certificate`.
+        blame: by convolution, see `Certificate`. left: the same in the form each has here, without those in float.
     """
 
     forms: Forms = field(default_factory=dict)
     tried: int = 1
     allowed: int = 1
     blame: Mapping[str, float] = field(default_factory=dict)
+    left: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def confidence(self) -> float:
@@ -139,7 +140,7 @@ def certify(
     bound = clopper_pearson_upper(flips, before.size, mix.confidence)
     loss = auroc(*reference) - auroc(*quantized)
     worst = int(apart.argmax())
-    blamed = f"; to blame: {said_of(mix.blame)}" if mix.blame else ""
+    blamed = f"; to blame: {said_of(mix.left)}" if mix.left else ""
     why_not = []
     if bound > FLIP_BOUND:
         why_not.append(
@@ -181,6 +182,22 @@ def said_of(blame: Mapping[str, float]) -> str:
         named += share
         said.append(f"{name} {share / total:.0%}")
     return ", ".join(said)
+
+
+def forms_in_words(certificate: Certificate) -> str:
+    """Which convolutions are more than plain INT8, form by form, and of how many."""
+    said = []
+    for form in (Form.TWOFOLD, Form.FLOAT):
+        names = [name for name, taken in certificate.forms.items() if taken == form.value]
+        said += [f"{len(names)} of {len(certificate.blame)} convolutions {form.value}: {', '.join(names)}"] * bool(names)
+    return "; ".join(said)
+
+
+def verdict_in_words(certificate: Certificate) -> str:
+    """Whether it is equal to float; where not, why, and what to do."""
+    if certificate.equal:
+        return "certified equal to float"
+    return f"not certified equal to float: {'; '.join(certificate.why_not)}; --precision fp32 packs the float graph itself"
 
 
 def agreement_of(certificate: Certificate) -> float:

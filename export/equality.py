@@ -131,11 +131,14 @@ def find_equal(quantizer: "Quantizer", size: int, seen: Witnesses) -> Judged:
     if not quantizer.macs:
         return judge(quantizer.graph(), "int8", size, seen)
     layers = measure_layers(quantizer, size, seen)
-    mix = Mix(allowed=len(AIMS), blame={name: layer.errors[Form.INT8] for name, layer in layers.items()})
-    allowed = allowed_flips(seen.pictures, mix.confidence)
+    worth_trying = candidates(layers, seen.distances, allowed_flips(seen.pictures, Mix(allowed=len(AIMS)).confidence))
+    # How many will be tried is known before the first is, and fewer tries leave each a wider bound.
+    allowed = allowed_flips(seen.pictures, Mix(allowed=len(worth_trying)).confidence)
+    blame = {name: layer.errors[Form.INT8] for name, layer in layers.items()}
     fastest = None
-    for tried, forms in enumerate(candidates(layers, seen.distances, allowed), start=1):
-        mix = replace(mix, tried=tried, forms=forms)
+    for tried, forms in enumerate(worth_trying, start=1):
+        left = {name: layers[name].errors[form] for name, form in forms.items() if form is not Form.FLOAT}
+        mix = Mix(forms, tried, len(worth_trying), blame, left)
         more = [f"{name} {form.value}" for name, form in forms.items() if form is not Form.INT8]
         logger.info("trying %s", ", ".join(more) or "plain INT8")
         judged = _judge(quantizer.graph(forms), "int8", size, seen, mix, None if fastest is None else allowed)
@@ -143,7 +146,7 @@ def find_equal(quantizer: "Quantizer", size: int, seen: Witnesses) -> Judged:
             return judged
         fastest = fastest or judged
         if judged is None:
-            said = f"given up, more than {allowed} of {seen.pictures} verdicts changed; to blame: {said_of(mix.blame)}"
+            said = f"given up, more than {allowed} of {seen.pictures} verdicts changed; to blame: {said_of(mix.left)}"
         else:
             said = "; ".join(judged.certificate.why_not)
         logger.info("not certified: %s", said)

@@ -27,6 +27,8 @@ AIMS = (0.5, 0.2, 0.05)
 EXTRA = {Form.INT8: 0.0, Form.TWOFOLD: 1.0, Form.FLOAT: 3.0}
 """Time beyond plain INT8, in units of it. Float is 2 times as dear on AVX2, 4 with VNNI, 16 with AMX or tensor cores."""
 
+COSTS_TOLD_APART = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -90,7 +92,12 @@ def foretold_flips(distances: NDArray[np.float64], error: float) -> float:
 
 
 def mixes(layers: Mapping[str, Layer]) -> list[Choice]:
-    """All mixes that no other beats in both cost and error, the fastest first."""
+    """All mixes that no other beats in both cost and error, the fastest first.
+
+    Of those of about the same cost, to a `COSTS_TOLD_APART`th of all in float, the one that errs least stands for all: thirty
+    convolutions have more mixes than could be listed. Plain INT8 and all in float stand for themselves.
+    """
+    step = sum(EXTRA[Form.FLOAT] * layer.macs for layer in layers.values()) / COSTS_TOLD_APART or 1.0
     best = [Choice(0.0, 0.0, {})]
     for name, layer in layers.items():
         every = [
@@ -102,6 +109,8 @@ def mixes(layers: Mapping[str, Layer]) -> list[Choice]:
         best = []
         for one in sorted(every, key=lambda one: (one.cost, one.error)):
             if not best or one.error < best[-1].error:
+                if best and best[-1].cost > 0 and one.error > 0 and best[-1].cost // step == one.cost // step:
+                    best.pop()
                 best.append(one)
     return best
 

@@ -72,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
     """Export and print what came out."""
     from edge.bundle.signing import load_private
     from edge.errors import ConfigError, DataError
+    from export.certificate import forms_in_words, verdict_in_words
     from export.keys import default_signing_key
     from export.pipeline import ExportRequest, export_run
     from training.datasets import load_frames, open_dataset
@@ -143,8 +144,7 @@ def run(args: argparse.Namespace) -> int:
         f"AUROC {certificate.auroc_reference:.4f} -> {certificate.auroc:.4f}"
     )
     if certificate.forms:
-        forms = ", ".join(f"{name} {form}" for name, form in certificate.forms.items())
-        print(f"more than plain INT8: {forms} (mix {certificate.tried} that was tried)")
-    print("certified equal to float" if certificate.equal else f"not certified equal to float: {'; '.join(certificate.why_not)}")
+        print(f"{forms_in_words(certificate)} (mix {certificate.tried} that was tried)")
+    print(verdict_in_words(certificate))
     print(f"inference here: p50 {result.infer_ms['p50']:.1f} ms, p99 {result.infer_ms['p99']:.1f} ms", file=sys.stdout)
     return 0

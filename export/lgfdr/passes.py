@@ -1,7 +1,10 @@
-"""LGFDR's graphs: float, and INT8 where a convolution bears it, mixed by its parts.
+"""LGFDR's graphs: float, and INT8 where a convolution bears it.
 
-A mix (`export.search`) gives each of pyramid, towers and discriminator one form: thirty convolutions one by one would take the
-exporter minutes to measure, and within a part they err alike.
+A mix (`export.search`) gives each convolution a form of its own, for they err very differently: alone in INT8 (the tray's
+detector, 128 px) they move the score near the limit by .002 (the global tower's first one) to .061 of it (the discriminator's
+first one, whose input reaches far), and the local tower's two large ones, a third of all multiplications, by .003 and .004.
+What stays in float keeps 32 bits: in half precision all of it together moved the score by .003, and there two changed verdicts
+of 4,000 may be too many.
 
 Every quantized activation is symmetric without a shift: most convolutions pad, and padding must stay zero. Features are compared
 with what is rebuilt of them, so the pyramid's own rounding, which is in both, counts less than its size; the pooled head listens
@@ -77,19 +80,13 @@ def even_factors(seen: Mapping[str, Activation]) -> dict[str, Array]:
     }
 
 
-def part_of(name: str) -> str:
-    """The part a convolution belongs to: "pyramid", "local", "global" or "discriminator"."""
-    return name.partition(".")[0]
-
-
 def macs_of(detector: "LgfdrDetector", weights: Mapping[str, int]) -> dict[str, float]:
-    """Multiply-accumulates of each part's convolutions that may be quantized.
+    """Multiply-accumulates of the convolutions that may be quantized, by name.
 
     Args:
         detector: its pyramid says where cells lie.
         weights: how many weights each of these convolutions has.
     """
-    found: dict[str, float] = {}
     grid, tower = detector.pyramid.grid, detector.whole
     tokens = 0 if tower is None else grid // tower.cells
     sides = {"global.embed": tokens, "global.unfold": tokens}
@@ -97,9 +94,7 @@ def macs_of(detector: "LgfdrDetector", weights: Mapping[str, int]) -> dict[str, 
     for i, layer in enumerate(detector.pyramid.plan.layers):
         side //= layer.stride
         sides[f"pyramid.{i}"] = side
-    for name, count in weights.items():
-        found[part_of(name)] = found.get(part_of(name), 0.0) + float(count * sides.get(name, grid) ** 2)
-    return found
+    return {name: float(count * sides.get(name, grid) ** 2) for name, count in weights.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +104,7 @@ class LgfdrQuantizer:
     Attributes:
         detector: trained. scheme: measured; every mix shares its rounded weights. factors: see `even_factors`.
         readers: convolution -> activation point it reads.
-        macs: of each part, see `macs_of`.
+        macs: see `macs_of`.
     """
 
     detector: "LgfdrDetector"
@@ -119,12 +114,12 @@ class LgfdrQuantizer:
     macs: Mapping[str, float]
 
     def graph(self, forms: Forms | None = None) -> ModelProto:
-        """See `export.passes.Quantizer`; the forms are those of the parts."""
-        each = {name: (forms or {}).get(part_of(name), Form.INT8) for name in self.readers}
+        """See `export.passes.Quantizer`."""
+        each = {name: (forms or {}).get(name, Form.INT8) for name in self.readers}
         points = {
             name: point
             for name, point in self.scheme.points.items()
             if any(each[conv] is not Form.FLOAT for conv, read in self.readers.items() if read == name)
         }
-        builder = GraphBuilder(replace(self.scheme, points=points, forms=each))
+        builder = GraphBuilder(replace(self.scheme, points=points, forms=each), half=False)
         return LgfdrWriter(self.detector, builder, factors={name: self.factors[name] for name in points}).write()

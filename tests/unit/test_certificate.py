@@ -5,7 +5,18 @@ import numpy as np
 import pytest
 
 from edge.binomial import clopper_pearson_upper
-from export.certificate import AGREEMENT_FLOOR, AGREEMENT_HEADROOM, Certificate, Mix, agreement_of, auroc, certify
+from export.certificate import (
+    AGREEMENT_FLOOR,
+    AGREEMENT_HEADROOM,
+    Certificate,
+    Mix,
+    agreement_of,
+    auroc,
+    certify,
+    forms_in_words,
+    verdict_in_words,
+)
+from export.quantize.scheme import Form
 from training.metrics.ranking import auroc as reference_auroc
 
 NO_ENGINES = (np.zeros(2), np.zeros(2))
@@ -70,8 +81,28 @@ def test_a_lost_ranking_costs_the_certificate_even_without_a_flip():
     assert certificate.flips == 0
     assert certificate.auroc < certificate.auroc_reference
     assert any("AUROC fell" in reason for reason in certificate.why_not)
-    named = certify((good, bad / 4), (good, low / 4), (1.0, 1.0), NO_ENGINES, "fp32", Mix(blame={"ae": 0.01, "st": 0.99}))
+    named = certify((good, bad / 4), (good, low / 4), (1.0, 1.0), NO_ENGINES, "fp32", Mix(left={"ae": 0.01, "st": 0.99}))
     assert named.why_not == ["AUROC fell by 0.4640 (bound 0.002); to blame: st 99%"]
+
+
+def test_the_forms_are_said_in_words():
+    good, bad = scores()
+    forms = {"a": Form.FLOAT, "b": Form.INT8, "c": Form.TWOFOLD, "d": Form.FLOAT}
+    mix = Mix(forms, blame=dict.fromkeys(forms, 0.1))
+    said = forms_in_words(certify((good, bad), (good, bad), (1.0, 1.0), NO_ENGINES, "fp32", mix))
+    assert said == "1 of 4 convolutions twofold: c; 2 of 4 convolutions float: a, d"
+
+
+def test_a_refused_certificate_says_why_and_what_to_do():
+    good, bad = scores()
+    fine = certify((good, bad), (good, bad), (1.0, 1.0), NO_ENGINES, "fp32")
+    assert verdict_in_words(fine) == "certified equal to float"
+    refused = certify((good, bad), (good, bad - 1.0), (1.0, 1.0), NO_ENGINES, "fp32")
+    assert not refused.equal
+    said = verdict_in_words(refused)
+    assert said.startswith("not certified equal to float: ")
+    assert all(why in said for why in refused.why_not)
+    assert said.endswith("; --precision fp32 packs the float graph itself")
 
 
 def test_engines_are_compared_in_units_of_the_limit():
