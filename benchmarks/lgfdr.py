@@ -54,6 +54,7 @@ VARIANTS: dict[str, list[str]] = {
     "map_st of the local tower": ["maps=towers"],
     "with the pooled head": ["pooled_head=true"],
     "smoothed mean square weighed": ["weighed_error=square"],
+    "one cell of each map": ["loudest_st=1", "loudest_ae=1"],
     "few parts as they are": ["least_parts=0"],
     "336 parts at least": ["least_parts=336"],
 }
