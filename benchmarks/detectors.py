@@ -8,12 +8,14 @@ by the float network in torch. Beside them, at the same side: each map alone; th
 and by the published score (no comparison cell by cell, no branch kept quiet: EfficientAD's Algorithm 2); nearest neighbours among
 the backbone's own vectors (`MemoryBank`); an untrained random network with a pooled head. docs/bench/detectors.jsonl has a line a
 detector, side, seed and set; what is there is not run again (`--results FILE` begins anew), an interrupted training goes on.
-`--write` puts the table of all sides into docs/results.md, `--only-read` trains nothing.
+`--write` puts the table of all sides into docs/results.md, `--only-read` trains nothing. LGFDR's other seeds are those that
+`benchmarks/lgfdr.py` has trained by the same recipe.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import statistics
 import sys
@@ -55,6 +57,7 @@ COLUMNS = (
 KINDS = {"logical": "logical_anomalies", "structural": "structural_anomalies"}
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 DOC = DOCS / "results.md"
+VARIANTS = DOCS / "bench" / "lgfdr.jsonl"
 BEGIN, END = "<!-- measured: benchmarks/detectors.py -->", "<!-- end of measured detectors -->"
 
 
@@ -162,6 +165,17 @@ def run_baselines(data: Path, size: int) -> list[dict[str, Any]]:
     ]
 
 
+def rows_of_lgfdr(rows: list[Row]) -> list[Row]:
+    """Trainings of the whole LGFDR that its own benchmark has made and `rows` lacks."""
+    known = {(row["data"], row["seed"], row["size"]) for row in rows if row["method"] == LGFDR}
+    made = [json.loads(line) for line in VARIANTS.read_text().splitlines()]
+    return [
+        {**row, "method": LGFDR}
+        for row in made
+        if row["variant"] == "full" and (row["data"], row["seed"], row["size"]) not in known
+    ]
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: a mean over the seeds and the largest distance from it; with one seed the interval over the pictures."""
     lines = [
@@ -207,6 +221,7 @@ def main(argv: list[str] | None = None) -> int:
         return made
 
     rows = run_missing(args.results, [] if args.only_read else wanted, "method", run, args.size)
+    rows += rows_of_lgfdr(rows)
     names = [data.name for data in args.sets]
     shown = sorted((row for row in rows if row["data"] in names), key=lambda row: (names.index(row["data"]), row["size"]))
     text = f"{made_when(shown)}, torch {torch.__version__}, float networks.\n\n{table(shown)}"
