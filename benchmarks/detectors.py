@@ -201,7 +201,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def _cell(values: list[float | None]) -> str:
     known = [value for value in values if value is not None]
-    if not known:
+    if not known or len(known) < len(values):  # a figure of some seeds beside one of all would be read as theirs
         return "-"
     mean = statistics.fmean(known)
     return f"{mean:.3f}" + (f" ±{max(abs(value - mean) for value in known):.3f}" if len(known) > 1 else "")
