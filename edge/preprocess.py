@@ -10,6 +10,7 @@ Mean and standard deviation are folded into the graph; nothing else happens to a
 
 import functools
 import os
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,6 +27,11 @@ MAX_PIXELS = 64_000_000  # larger than any area camera in this trade; caps what 
 BLOCKS_FROM = 4  # times the model's size in both directions: below, pictures keep the filter's sharper edges and cost little
 BANDS_FROM_PX = 500_000  # below, handing work to a second thread costs what it saves
 _EIGHT_BIT_MODES = {"RGB", "L", "P", "RGBA", "LA", "1"}
+UNREADABLE = (
+    UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError,
+    struct.error, TypeError, LookupError, ArithmeticError,
+)  # fmt: skip
+"""What Pillow raises on files that are cut, damaged or no pictures: a damaged EXIF field raises the last four."""
 
 
 def fit(frame: Frame8, size: int) -> Frame8:
@@ -129,7 +135,7 @@ def read_picture(path: Path) -> Frame8:
             return np.array(upright.convert("RGB"), dtype=np.uint8)
     except FileNotFoundError as exc:
         raise PictureError(f"{path}: no such picture") from exc
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as exc:
+    except UNREADABLE as exc:
         raise PictureError(
             f"{path}: not a readable picture ({exc}); expected PNG, JPEG, BMP or TIFF, whole and undamaged"
         ) from exc

@@ -99,6 +99,19 @@ def test_exif_rotation_is_applied(tmp_path):
     assert np.array_equal(read, np.rot90(ramp(30, 50), -1))
 
 
+def test_a_damaged_exif_field_is_said_and_names_the_picture(tmp_path):
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "maker", 6
+    path = save(tmp_path, Image.fromarray(ramp(30, 50)), "turned.jpg", exif=exif)
+    whole = bytearray(path.read_bytes())
+    first_tag = whole.index(b"Exif") + 16  # behind "Exif", the byte order's eight bytes and the number of tags
+    assert whole[first_tag : first_tag + 2] == b"\x01\x0f"
+    whole[first_tag + 1] = 0x24  # a name where a number belongs: Pillow fails to write the turned picture's field
+    path.write_bytes(whole)
+    with pytest.raises(PictureError, match=r"turned\.jpg: not a readable picture"):
+        read_picture(path)
+
+
 @pytest.mark.parametrize(
     ("mode", "suffix", "remedy"),
     [("I;16", "png", "16-bit"), ("CMYK", "jpg", "CMYK"), ("F", "tif", "mode F")],

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from edge.errors import PictureError
-from edge.preprocess import fit, read_picture
+from edge.preprocess import UNREADABLE, fit, read_picture
 from training.datasets.items import Item
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def picture_shape(path: Path) -> tuple[int, int]:
             return (opened.width, opened.height) if turned else (opened.height, opened.width)
     except FileNotFoundError as exc:
         raise PictureError(f"{path}: no such picture") from exc
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as exc:
+    except UNREADABLE as exc:
         raise PictureError(
             f"{path}: not a readable picture ({exc}); expected PNG, JPEG, BMP or TIFF, whole and undamaged"
         ) from exc
