@@ -8,15 +8,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from training.checkpoints import UNREADABLE
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from training.errors import TrainingError
 
 StateDict = dict[str, torch.Tensor]
-
-_REFUSED: Any = torch.serialization.pickle.UnpicklingError  # type: ignore[attr-defined]
-"""What `torch.load` raises where a file holds more than tensors and plain containers."""
 
 _NESTS = ("state_dict", "model", "model_state_dict")
 """Where training scripts keep the state dict inside what they save."""
@@ -42,7 +41,7 @@ def read_state_dict(path: Path, error: type[TrainingError]) -> StateDict:
         if path.suffix == ".safetensors":
             return load_file(path)
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, _REFUSED) as exc:
+    except (SafetensorError, *UNREADABLE) as exc:
         why = str(exc).partition("\n")[0]
         raise error(
             f"cannot read {path}: expected a state dict, as safetensors or as torch.save writes it, of tensors alone; {why}. "

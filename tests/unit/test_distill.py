@@ -118,6 +118,10 @@ def test_resume_refuses_other_settings(small, tmp_path):
         other.resume(tmp_path / "t.safetensors")
     with pytest.raises(TeacherFileError, match="nothing to resume"):
         other.resume(tmp_path / "absent.safetensors")
+    checkpoint = checkpoint_path(tmp_path / "t.safetensors")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:500])
+    with pytest.raises(TeacherFileError, match=r"expected a whole checkpoint.*remove it and start without --resume"):
+        work.resume(tmp_path / "t.safetensors")
 
 
 def test_unknown_backbone_names_the_known_ones():

@@ -74,6 +74,19 @@ def test_resume_refuses_another_run(request_for, monkeypatch):
         train(request_for(tiny(), "elsewhere", resume=True))
 
 
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "other"])
+def test_a_damaged_checkpoint_is_said_and_names_the_way_out(request_for, damage):
+    request = request_for(tiny(), resume=True)
+    request.out.mkdir()
+    checkpoint = request.out / CHECKPOINT_NAME
+    torch.save({"identity": {}, "trainer": torch.zeros(99)}, checkpoint)
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "text": b"no checkpoint", "other": whole}[damage])
+    with pytest.raises(RunError, match=r"checkpoint.*remove it and start without --resume") as said:
+        train(request)
+    assert str(checkpoint) in str(said.value)
+
+
 def test_resume_refuses_other_photographs(request_for, monkeypatch, tmp_path, caplog):
     for name, value in (("some", 40), ("others", 41)):
         (tmp_path / name).mkdir()

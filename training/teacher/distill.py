@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from training.checkpoints import load_checkpoint, save_checkpoint
 from training.errors import TeacherFileError
 from training.memory import keep_freed_memory
 from training.muon import NetworkOptimizer, hidden_kernels
@@ -215,9 +216,7 @@ class Distillation:
                 "mean_teacher": self.mean_teacher.state_dict(),
                 "optimizer": self._optimizer.state_dict(),
             }
-            temporary = checkpoint_path(out).with_suffix(".writing")
-            torch.save(state, temporary)
-            temporary.replace(checkpoint_path(out))
+            save_checkpoint(checkpoint_path(out), state)
         else:
             checkpoint_path(out).unlink(missing_ok=True)
         return info
@@ -231,7 +230,8 @@ class Distillation:
         path = checkpoint_path(out)
         if not path.is_file():
             raise TeacherFileError(f"nothing to resume: expected a checkpoint at {path}")
-        state = torch.load(path, map_location=self.device, weights_only=True)
+        names = ("step", "loss_mean", "config", "images", "teacher", "mean_teacher", "optimizer")
+        state = load_checkpoint(path, names, self.device, TeacherFileError)
         for key, ours in (("config", repr(self.config)), ("images", self._images_hash)):
             if state[key] != ours:
                 raise TeacherFileError(f"{path} was made with another {key}: expected {ours}, got {state[key]}")
