@@ -9,7 +9,7 @@ import logging
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -17,8 +17,9 @@ import torch
 
 from edge.errors import DataError
 from edge.preprocess import read_picture
-from training.calibrate import fit_detector
+from training.calibrate import MIN_PARTS, fit_detector
 from training.cautions import cautions
+from training.checkpoints import load_checkpoint, save_checkpoint
 from training.datasets import load_frames
 from training.errors import RunError, TeacherFileError
 from training.features import teacher_statistics
@@ -206,12 +207,6 @@ def _prepare(
     return detector, make_trainer(config, detector, frames, natural, device)
 
 
-def _save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".writing")
-    torch.save(state, temporary)
-    temporary.replace(path)
-
-
 def _identity(request: TrainRequest, teacher_sha256: str, natural: _Natural) -> dict[str, str]:
     """What a checkpoint must agree on with the request that resumes it."""
     return {
@@ -225,11 +220,11 @@ def _identity(request: TrainRequest, teacher_sha256: str, natural: _Natural) -> 
 def _restore(request: TrainRequest, trainer: Trainer, identity: dict[str, str]) -> tuple[float, dict[str, float]]:
     """Takes up the checkpoint; returns the seconds spent and the figures seen until then."""
     path = request.out / CHECKPOINT_NAME
-    state = torch.load(path, map_location=request.device, weights_only=True)
+    state = load_checkpoint(path, ("identity", "trainer", "wall_s", "figures"), request.device, RunError)
     if NATURAL not in state["identity"]:
         logger.warning("%s does not say which photographs it was made with; taken for those of %s now", path, NATURAL)
     for key, ours in identity.items():
-        theirs = state["identity"].get(key, ours) if key == NATURAL else state["identity"][key]
+        theirs = state["identity"].get(key, ours if key == NATURAL else "nothing")
         if theirs != ours:
             raise RunError(f"{path}: made with another {key}: expected {ours}, got {theirs}; resume with the same")
     trainer.restore(state["trainer"])
@@ -250,7 +245,7 @@ def _drive(
 
     def keep() -> None:
         wall_s = before_s + time.monotonic() - start
-        _save_checkpoint(checkpoint, {"identity": identity, "trainer": trainer.state(), "wall_s": wall_s, "figures": last})
+        save_checkpoint(checkpoint, {"identity": identity, "trainer": trainer.state(), "wall_s": wall_s, "figures": last})
 
     with Interruption() as interruption:
         while trainer.step_number < trainer.steps and not interruption.asked:
@@ -282,6 +277,11 @@ def train(request: TrainRequest) -> Run:
     if not dataset.train or not dataset.validation:
         raise DataError(f"{dataset.root}: expected good parts to train on and good parts held out, got "
                         f"{len(dataset.train)} and {len(dataset.validation)}")  # fmt: skip
+    if shaping_count(len(dataset.validation)) < MIN_PARTS:
+        raise DataError(
+            f"{dataset.root}: expected at least {2 * MIN_PARTS} good parts held out, since half of them shape the score, got "
+            f"{len(dataset.validation)}; add good pictures (a plain folder takes 18), or fill validation/good"
+        )
     if (out / RECORD_NAME).exists():
         raise RunError(f"{out} holds a finished run; choose another folder, or remove it")
     if (out / CHECKPOINT_NAME).exists() and not request.resume:

@@ -43,6 +43,8 @@ FAST_DIRECTIONS = 64
 FAST_STUDENT_WIDTH = 0.5
 """Three tenths less time in the engine, and steps of the student that take less than half (`docs/adr/0011-half-a-student.md`)."""
 
+MOST_SEED = 2**31
+
 MODELS: dict[str, tuple[PdnSize, bool]] = {
     "efficientad-s": (PdnSize.SMALL, False),
     "efficientad-m": (PdnSize.MEDIUM, False),
@@ -205,6 +207,8 @@ def make_config(
         raise RecipeError(f"expected a size from {MIN_SIDE_PX} to {MAX_SIDE_PX} px, a multiple of {SIDE_STEP_PX}; got {size}")
     if steps is not None and steps < 1:
         raise RecipeError(f"expected at least 1 step, got {steps}")
+    if not 0 <= seed < MOST_SEED:
+        raise RecipeError(f"expected a seed from 0 to {MOST_SEED - 1}, got {seed}")
     if model == LGFDR:
         if recipe != "fast":
             raise RecipeError(f"{LGFDR} has one recipe of its own: expected --recipe fast, got {recipe}")
@@ -235,7 +239,26 @@ def make_config(
         raise RecipeError(f"unknown recipe {recipe!r}: expected fast or paper")
     constrained = MODELS[model][1]
     directions = FAST_DIRECTIONS if isinstance(knobs, FastKnobs) else TEACHER_CHANNELS
-    return RunConfig(model, size, seed, knobs, (dfsc or DfscKnobs()) if constrained else None, map_directions=directions)
+    return RunConfig(
+        model, size, seed, knobs, check_dfsc(dfsc or DfscKnobs()) if constrained else None, map_directions=directions
+    )
+
+
+def check_dfsc(knobs: DfscKnobs) -> DfscKnobs:
+    """Refuses a constraint that cannot act.
+
+    Raises:
+        RecipeError: The first value that is out of its range, with what was expected.
+    """
+    rules = (
+        (0 <= knobs.weight < math.inf, "weight", "lambda from 0"),
+        (0 <= knobs.quantile < 1, "quantile", "from 0 to below 1"),
+        (0 < knobs.margin < math.inf, "margin", "above 0"),
+        (0 < knobs.margin_most < math.inf, "margin_most", "above 0"),
+        (0 <= knobs.start <= 1 and 0 <= knobs.ramp <= 1, "start and ramp", "parts of the steps, each from 0 to 1"),
+    )
+    refuse_unless(knobs, rules)
+    return knobs
 
 
 def check_fast(knobs: FastKnobs) -> FastKnobs:

@@ -1,11 +1,13 @@
 """Recipes and their knobs: what the command line may ask for, and what it is told otherwise."""
 
 import itertools
+import math
 
 import msgspec
 import pytest
 
 from training.errors import RecipeError
+from training.losses import DfscKnobs
 from training.recipe import FAST_STUDENT_WIDTH, FastKnobs, PaperKnobs, RunConfig, height_at, make_config
 
 
@@ -16,6 +18,31 @@ from training.recipe import FAST_STUDENT_WIDTH, FastKnobs, PaperKnobs, RunConfig
 def test_impossible_recipes_are_refused(changes, said):
     with pytest.raises(RecipeError, match=said):
         make_config("efficientad-s", **changes)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31, 5_000_000_000])
+@pytest.mark.parametrize("model", ["dfsc-efficientad-s", "lgfdr"])
+def test_seeds_that_not_everything_drawn_can_take_are_refused(model, seed):
+    with pytest.raises(RecipeError, match=f"expected a seed from 0 to 2147483647, got {seed}"):
+        make_config(model, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"weight": -1.0}, "weight: expected lambda from 0, got -1.0"),
+        ({"weight": math.nan}, "weight: expected lambda from 0, got nan"),
+        ({"quantile": 1.5}, "quantile: expected from 0 to below 1, got 1.5"),
+        ({"quantile": math.nan}, "quantile"),
+        ({"margin": -1.0}, "margin: expected above 0, got -1.0"),
+        ({"margin_most": math.inf}, "margin_most"),
+        ({"start": 2.0}, "start and ramp: expected parts of the steps, each from 0 to 1, got 2.0, 0.2"),
+        ({"ramp": -1.0}, "start and ramp"),
+    ],
+)
+def test_a_constraint_that_cannot_act_is_refused(wrong, said):
+    with pytest.raises(RecipeError, match=said):
+        make_config("dfsc-efficientad-s", dfsc=DfscKnobs(**wrong))
 
 
 def test_unknown_model_names_the_known_ones():

@@ -17,7 +17,7 @@ from training.errors import RunError, TeacherFileError
 from training.loop import train
 from training.losses import DfscKnobs
 from training.networks.autoencoder import Autoencoder
-from training.recipe import PaperKnobs
+from training.recipe import PaperKnobs, make_config
 from training.run import CHECKPOINT_NAME, RECORD_NAME, WEIGHTS_NAME, load_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -144,3 +144,12 @@ def test_few_parts_are_shown_as_many_and_recorded_as_few(request_for, trained, m
     assert not equal(weights(other), weights(trained))
     assert any("6 parts to learn from are few" in warning for warning in other.record.warnings)
     assert not any("few" in warning for warning in trained.record.warnings)
+
+
+@pytest.mark.parametrize("model", ["efficientad-s", "lgfdr"])
+def test_too_few_parts_held_out_are_said_before_the_training(request_for, model):
+    request = request_for(make_config(model, size=128))
+    few = dataclasses.replace(request.dataset, validation=request.dataset.validation[:3])
+    with pytest.raises(DataError, match=r"expected at least 4 good parts held out.*got 3; add good pictures"):
+        train(dataclasses.replace(request, dataset=few))
+    assert not request.out.exists()
