@@ -72,6 +72,20 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
+def test_the_table_has_the_pixel_figures_at_both_limits(evaluation):
+    text = render(evaluation)
+    table = text[text.index("By type and defect") :]
+    heads = re.findall(r"<th>(.*?)</th>", table[: table.index("</thead>")])
+    rows = [re.findall(r"<td.*?>(.*?)</td>", row) for row in re.findall(r"<tr.*?>(.*?)</tr>", table)]
+    dent = next(row for row in rows if row and row[0] == "dent")
+    assert heads[-6:] == ["AU-PRO<br>5 %", "30 %", "AU-sPRO<br>5 %", "30 %", "pixel<br>AUROC", "pixel<br>AP"]
+    assert len(heads) == len(dent)
+    pixels = evaluation.by_type["dent"].pixels
+    values = (pixels.au_pro[0.05], pixels.au_pro[0.3], pixels.au_spro[0.05], pixels.au_spro[0.3], pixels.auroc, pixels.ap)
+    assert dent[-6:] == [f"{value:.3f}" for value in values]
+    assert len(set(dent[-6:])) > 3, "figures of one value would hide a column in another's place"
+
+
 def test_the_page_is_whole_and_asks_the_network_for_nothing(evaluation):
     text = render(evaluation)
     page = Page(text)

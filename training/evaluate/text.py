@@ -24,7 +24,7 @@ def to_text(evaluation: Evaluation) -> str:
         lines.append(
             f"pixels: AUROC {_n(pixels.auroc)}, AP {_n(pixels.ap)}, "
             f"AU-PRO {_n(pixels.au_pro[0.3])} (FPR 0.3) {_n(pixels.au_pro[0.05])} (0.05), "
-            f"AU-sPRO {_n(pixels.au_spro[0.05])} (0.05), {pixels.pictures} pictures"
+            f"AU-sPRO {_n(pixels.au_spro[0.3])} (0.3) {_n(pixels.au_spro[0.05])} (0.05), {pixels.pictures} pictures"
         )
     low, high = evaluation.false_reject_interval
     rate = evaluation.false_reject_rate

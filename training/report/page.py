@@ -12,10 +12,12 @@ from edge import __version__
 from edge.clock import SystemClock
 from edge.engine.machine import this_machine
 from edge.errors import ConfigError
-from training.evaluate import Evaluation, Figures, Judged, pictures_json, to_json
+from training.evaluate import Evaluation, Judged, pictures_json, to_json
 from training.report import charts
 from training.report.cautions import cautions
+from training.report.formats import number, percents, share, span
 from training.report.gallery import at_worst, make_case, worst_alarms, worst_misses
+from training.report.tables import table_section
 
 REPORT_NAME, FIGURES_NAME = "report.html", "evaluation.json"
 
@@ -27,6 +29,7 @@ _TERMS = (
     ("st, ae, global", "AUROC of one branch alone: teacher against student, auto-encoder against student, the part as a whole."),
     ("AU-PRO", "How much of each marked region is found while at most 5 % (30 %) of good pixels are marked; 1 is best."),
     ("AU-sPRO", "The same, where part of a region may be enough (MVTec LOCO AD's saturation thresholds)."),
+    ("pixel AP", "Share of the marked pixels that are bad, averaged over all limits: hard where defects are small."),
     ("averages of colour", "What 8 x 8 cell means and each channel's spread reach without any network: the floor to clear."),
 )
 
@@ -77,7 +80,7 @@ def render(evaluation: Evaluation) -> str:
         f'<div class="pair">{_roc_section(groups)}{_what_if_section(groups)}</div>'
         if evaluation.all.bad
         else _what_if_section(groups),
-        _table_section(evaluation) if evaluation.all.bad else "",
+        table_section(evaluation) if evaluation.all.bad else "",
         _cases_section(evaluation),
         _provenance_section(evaluation),
         _terms_section(),
@@ -102,17 +105,17 @@ def _tiles(evaluation: Evaluation) -> str:
     first = evaluation.all
     tiles = []
     if first.auroc is not None and first.interval is not None:
-        tiles.append(("Image AUROC", _number(first.auroc), f"95 %: {_span(first.interval)}", False))
+        tiles.append(("Image AUROC", number(first.auroc), f"95 %: {span(first.interval)}", False))
     if evaluation.good:
-        note = f"{evaluation.false_rejects} of {evaluation.good}; 95 %: {_percents(evaluation.false_reject_interval)}"
-        tiles.append(("Good parts rejected", _share(evaluation.false_reject_rate), note, evaluation.false_rejects > 0))
+        note = f"{evaluation.false_rejects} of {evaluation.good}; 95 %: {percents(evaluation.false_reject_interval)}"
+        tiles.append(("Good parts rejected", share(evaluation.false_reject_rate), note, evaluation.false_rejects > 0))
     if first.bad:
-        note = f"{first.missed} of {first.bad}; 95 %: {_percents(first.miss_interval)}"
-        tiles.append(("Bad parts missed", _share(first.miss_rate), note, first.missed > 0))
+        note = f"{first.missed} of {first.bad}; 95 %: {percents(first.miss_interval)}"
+        tiles.append(("Bad parts missed", share(first.miss_rate), note, first.missed > 0))
     if first.pixels is not None:
-        tiles.append(("AU-sPRO at 5 %", _number(first.pixels.au_spro[0.05]), f"pixel AUROC {_number(first.pixels.auroc)}", False))
+        tiles.append(("AU-sPRO at 5 %", number(first.pixels.au_spro[0.05]), f"pixel AUROC {number(first.pixels.auroc)}", False))
     if evaluation.causes is not None and evaluation.causes.accuracy is not None:
-        tiles.append(("Cause right", _share(evaluation.causes.accuracy), f"of {evaluation.causes.n} rejected bad parts", False))
+        tiles.append(("Cause right", share(evaluation.causes.accuracy), f"of {evaluation.causes.n} rejected bad parts", False))
     tiles.append(("Time a picture", f"{1000 * evaluation.seconds:.1f} ms", "median, inference and judgement", False))
     return (
         '<div class="tiles">'
@@ -157,69 +160,6 @@ def _what_if_section(groups: dict[str, charts.Scores]) -> str:
 
 def _keys(lines: Sequence[tuple[str, str]]) -> str:
     return '<ul class="keys">' + "".join(f'<li><i class="{style}"></i>{escape(words)}</li>' for style, words in lines) + "</ul>"
-
-
-def _table_section(evaluation: Evaluation) -> str:
-    heads = (
-        "",
-        "bad parts",
-        "AUROC",
-        "95 %",
-        "st",
-        "ae",
-        "global",
-        "missed",
-        "95 %",
-        "AU-PRO<br>30 %",
-        "AU-sPRO<br>5 %",
-        "pixel<br>AUROC",
-    )
-    several = len(evaluation.by_type) > 1
-    rows = [_row("all", evaluation.all, "total")] if several else []
-    for group in (evaluation.by_type, evaluation.by_defect):
-        rows += [_row(name, figures, "first" if i == 0 else "") for i, (name, figures) in enumerate(group.items())]
-    notes = [f"Mean of the types' AUROC: {_number(evaluation.mean_auroc)}."] if several else []
-    if evaluation.baseline_auroc is not None:
-        notes.append(f"Averages of colour alone: {evaluation.baseline_auroc:.3f}.")
-    notes += [f"Untrained random network, {kind}: {area:.3f}." for kind, area in evaluation.untrained.items()]
-    if evaluation.all.branches["maps"] is not None:
-        notes.append(f"Both maps without the global branch: {evaluation.all.branches['maps']:.3f}.")
-    return (
-        "<section><h2>By type and defect</h2>"
-        f'<p class="dim">Each row against all {evaluation.good} good parts. {escape(" ".join(notes))}</p>'
-        f'<div class="scroll"><table><thead><tr>{"".join(f"<th>{head}</th>" for head in heads)}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>{_cause_table(evaluation)}</section>"
-    )
-
-
-def _row(name: str, figures: Figures, style: str) -> str:
-    pixels = figures.pixels
-    cells = [
-        escape(name),
-        str(figures.bad),
-        _number(figures.auroc),
-        "-" if figures.interval is None else f"<small>{_span(figures.interval)}</small>",
-        *(_number(figures.branches[branch]) for branch in ("st", "ae", "global")),
-        str(figures.missed),
-        f"<small>{_percents(figures.miss_interval)}</small>",
-        *(_number(v) for v in ((None,) * 3 if pixels is None else (pixels.au_pro[0.3], pixels.au_spro[0.05], pixels.auroc))),
-    ]
-    marked = [f"<td{' class=wrong' if i == 7 and figures.missed else ''}>{cell}</td>" for i, cell in enumerate(cells)]
-    return f'<tr class="{style}">{"".join(marked)}</tr>'
-
-
-def _cause_table(evaluation: Evaluation) -> str:
-    if evaluation.causes is None or not evaluation.causes.n:
-        return ""
-    stated = ("logical", "structural", "global")
-    rows = "".join(
-        f"<tr><td>{true}</td>{''.join(f'<td>{row.get(cause, 0)}</td>' for cause in stated)}</tr>"
-        for true, row in evaluation.causes.table.items()
-    )
-    return (
-        "<table><thead><tr><th>true cause of rejected parts</th>"
-        f"{''.join(f'<th>said {cause}</th>' for cause in stated)}</tr></thead><tbody>{rows}</tbody></table>"
-    )
 
 
 def _cases_section(evaluation: Evaluation) -> str:
@@ -280,19 +220,3 @@ def _terms_section() -> str:
 
 def _asset(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
-
-
-def _span(ends: tuple[float, float]) -> str:
-    return f"{ends[0]:.3f}\u2013{ends[1]:.3f}"
-
-
-def _percents(ends: tuple[float, float]) -> str:
-    return f"{100 * ends[0]:.1f}\u2013{100 * ends[1]:.1f}\u00a0%"
