@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -72,18 +73,28 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
-def test_the_table_has_the_pixel_figures_at_both_limits(evaluation):
-    text = render(evaluation)
-    table = text[text.index("By type and defect") :]
-    heads = re.findall(r"<th>(.*?)</th>", table[: table.index("</thead>")])
+def rows_of(text, first_head):
+    table = text[text.index(f"<th>{first_head}</th>") :]
+    table = table[: table.index("</table>")]
+    heads = re.findall(r"<th>(.*?)</th>", table)
     rows = [re.findall(r"<td.*?>(.*?)</td>", row) for row in re.findall(r"<tr.*?>(.*?)</tr>", table)]
-    dent = next(row for row in rows if row and row[0] == "dent")
-    assert heads[-6:] == ["AU-PRO<br>5 %", "30 %", "AU-sPRO<br>5 %", "30 %", "pixel<br>AUROC", "pixel<br>AP"]
-    assert len(heads) == len(dent)
+    assert all(len(row) == len(heads) for row in rows)
+    return heads, {row[0]: row[1:] for row in rows}
+
+
+def test_the_pixel_figures_stand_at_both_limits(evaluation):
+    heads, rows = rows_of(render(evaluation), "pixels")
     pixels = evaluation.by_type["dent"].pixels
     values = (pixels.au_pro[0.05], pixels.au_pro[0.3], pixels.au_spro[0.05], pixels.au_spro[0.3], pixels.auroc, pixels.ap)
-    assert dent[-6:] == [f"{value:.3f}" for value in values]
-    assert len(set(dent[-6:])) > 3, "figures of one value would hide a column in another's place"
+    assert rows["dent"] == [str(pixels.pictures), *(f"{value:.3f}" for value in values)]
+    assert len(set(rows["dent"])) > 3, "figures of one value would hide a column in another's place"
+    assert heads[2:] == ["AU-PRO, 5 %", "30 %", "AU-sPRO, 5 %", "30 %", "pixel AUROC", "pixel AP"]
+
+
+def test_without_masks_there_is_no_table_of_pixels(evaluation):
+    bare = {name: dataclasses.replace(figures, pixels=None) for name, figures in evaluation.by_type.items()}
+    text = render(dataclasses.replace(evaluation, by_type=bare, by_defect={}))
+    assert "<th>pixels</th>" not in text
 
 
 def test_the_page_is_whole_and_asks_the_network_for_nothing(evaluation):

@@ -1,34 +1,20 @@
 """The report's tables: figures by type and defect, and stated causes against true ones."""
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 
 from training.evaluate import Evaluation, Figures
 from training.report.formats import number, percents, span
 
+_PARTS_HEADS = ("", "bad parts", "AUROC", "95 %", "st", "ae", "global", "missed", "95 %")
+_PIXELS_HEADS = ("pixels", "pictures", "AU-PRO, 5 %", "30 %", "AU-sPRO, 5 %", "30 %", "pixel AUROC", "pixel AP")
+
 
 def table_section(evaluation: Evaluation) -> str:
-    """Ranking, branches, misses and pixel figures of every type and defect; below them, where causes are known, who said what."""
-    heads = (
-        "",
-        "bad parts",
-        "AUROC",
-        "95 %",
-        "st",
-        "ae",
-        "global",
-        "missed",
-        "95 %",
-        "AU-PRO<br>5 %",
-        "30 %",
-        "AU-sPRO<br>5 %",
-        "30 %",
-        "pixel<br>AUROC",
-        "pixel<br>AP",
-    )
+    """Ranking, branches and misses of every type and defect; pixel figures where there are masks, stated causes where known."""
     several = len(evaluation.by_type) > 1
-    rows = [_row("all", evaluation.all, "total")] if several else []
-    for group in (evaluation.by_type, evaluation.by_defect):
-        rows += [_row(name, figures, "first" if i == 0 else "") for i, (name, figures) in enumerate(group.items())]
+    groups = [{"all": evaluation.all}] if several else []
+    groups += [evaluation.by_type, evaluation.by_defect]
     notes = [f"Mean of the types' AUROC: {number(evaluation.mean_auroc)}."] if several else []
     if evaluation.baseline_auroc is not None:
         notes.append(f"Averages of colour alone: {evaluation.baseline_auroc:.3f}.")
@@ -38,33 +24,46 @@ def table_section(evaluation: Evaluation) -> str:
     return (
         "<section><h2>By type and defect</h2>"
         f'<p class="dim">Each row against all {evaluation.good} good parts. {escape(" ".join(notes))}</p>'
-        f'<div class="scroll"><table><thead><tr>{"".join(f"<th>{head}</th>" for head in heads)}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>{_cause_table(evaluation)}</section>"
+        f"{_table(_PARTS_HEADS, groups, _part_cells, total=several)}"
+        f"{_pixel_table(groups, total=several)}{_cause_table(evaluation)}</section>"
     )
 
 
-def _row(name: str, figures: Figures, style: str) -> str:
-    cells = [
-        escape(name),
-        str(figures.bad),
-        number(figures.auroc),
-        "-" if figures.interval is None else f"<small>{span(figures.interval)}</small>",
-        *(number(figures.branches[branch]) for branch in ("st", "ae", "global")),
-        str(figures.missed),
-        f"<small>{percents(figures.miss_interval)}</small>",
-        *map(number, _pixel_figures(figures)),
+def _table(
+    heads: Sequence[str], groups: Iterable[Mapping[str, Figures]], cells: Callable[[Figures], Iterable[str]], *, total: bool
+) -> str:
+    rows: list[str] = []
+    for group in groups:
+        for i, (name, figures) in enumerate(group.items()):
+            style = "total" if total and not rows else "first" if i == 0 else ""
+            rows.append(f'<tr class="{style}"><td>{escape(name)}</td>{"".join(cells(figures))}</tr>')
+    return (
+        f'<div class="scroll"><table><thead><tr>{"".join(f"<th>{head}</th>" for head in heads)}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _part_cells(figures: Figures) -> list[str]:
+    interval = "-" if figures.interval is None else f"<small>{span(figures.interval)}</small>"
+    branches = (number(figures.branches[branch]) for branch in ("st", "ae", "global"))
+    return [
+        *(f"<td>{cell}</td>" for cell in (figures.bad, number(figures.auroc), interval, *branches)),
+        f"<td{' class=wrong' if figures.missed else ''}>{figures.missed}</td>",
+        f"<td><small>{percents(figures.miss_interval)}</small></td>",
     ]
-    marked = [f"<td{' class=wrong' if i == 7 and figures.missed else ''}>{cell}</td>" for i, cell in enumerate(cells)]
-    return f'<tr class="{style}">{"".join(marked)}</tr>'
 
 
-def _pixel_figures(figures: Figures) -> tuple[float | None, ...]:
-    """AU-PRO and AU-sPRO, each at both limits on the false positive rate, then pixel AUROC and AP."""
+def _pixel_table(groups: Iterable[Mapping[str, Figures]], *, total: bool) -> str:
+    masked = [{name: figures for name, figures in group.items() if figures.pixels is not None} for group in groups]
+    return _table(_PIXELS_HEADS, masked, _pixel_cells, total=total) if any(masked) else ""
+
+
+def _pixel_cells(figures: Figures) -> list[str]:
     pixels = figures.pixels
     if pixels is None:
-        return (None,) * 6
+        return []
     areas = (area[limit] for area in (pixels.au_pro, pixels.au_spro) for limit in (0.05, 0.3))
-    return (*areas, pixels.auroc, pixels.ap)
+    return [f"<td>{cell}</td>" for cell in (pixels.pictures, *map(number, (*areas, pixels.auroc, pixels.ap)))]
 
 
 def _cause_table(evaluation: Evaluation) -> str:
