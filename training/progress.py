@@ -1,15 +1,18 @@
-"""What a training run tells: one line on standard error every few seconds, the same in `log.jsonl` for programs."""
+"""What training tells: a line on standard error every few seconds; of the steps the same in `log.jsonl` for programs."""
 
 from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 import msgspec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+T = TypeVar("T")
 
 SMOOTHING = 0.05
 """Weight of a new loss in the running mean that is shown: about the last twenty steps."""
@@ -67,3 +70,22 @@ class Progress:
             f"{phase} step {step}/{self._last} {shown} | {told}",
             file=self._stream, flush=True,
         )  # fmt: skip
+
+
+def told(items: Sequence[T], what: str, *, every_s: float = 5.0, stream: TextIO | None = None) -> Iterator[T]:
+    """Hands out the items of work that has no steps, and tells how far it is where it takes longer than `every_s`.
+
+    Args:
+        items: Pieces of work that cost alike.
+        what: The work, such as "vectors of 600 pictures by the teacher".
+        every_s: Seconds between two lines.
+        stream: Where the lines go; None for standard error.
+    """
+    start = shown = time.monotonic()
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if done and now - shown >= every_s:
+            shown = now
+            left_s = (now - start) / done * (len(items) - done)
+            print(f"{what}: {done / len(items):.0%}, {left_s:.0f} s left", file=stream or sys.stderr, flush=True)
+        yield item

@@ -36,7 +36,7 @@ def read_state_dict(path: Path, error: type[TrainingError]) -> StateDict:
         TrainingError: Of the class `error`: the file is missing, unreadable, or holds no state dict.
     """
     if not path.is_file():
-        raise error(f"no weight file at {path}")
+        raise error(f"no weight file at {path}: expected a state dict, .safetensors or as torch.save writes it; name another")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -11,9 +11,10 @@ from torch import nn
 from edge.errors import PictureError
 from training.errors import BackboneError, TeacherFileError
 from training.networks.pdn import Pdn, PdnSize, grid_side
-from training.teacher import distill as module
+from training.teacher import distillation as module
 from training.teacher.backbones import BACKBONES, load_backbone
-from training.teacher.distill import Distillation, DistillConfig, checkpoint_path, distill
+from training.teacher.distill import distill
+from training.teacher.distillation import Distillation, DistillConfig, checkpoint_path
 from training.teacher.levels import Level, orthogonal_projection, sample_levels
 from training.teacher.pictures import PicturePool, find_pictures, hash_pictures, read_photograph
 from training.teacher.store import TeacherInfo, load_teacher, save_teacher
@@ -114,7 +115,7 @@ def test_resume_refuses_other_settings(small, tmp_path):
     work = Distillation(small, [], torch.device("cpu"))
     work.save(tmp_path / "t.safetensors")
     other = Distillation(dataclasses.replace(small, seed=8), [], torch.device("cpu"))
-    with pytest.raises(TeacherFileError, match="another config"):
+    with pytest.raises(TeacherFileError, match=r"made with other config.*start without --resume"):
         other.resume(tmp_path / "t.safetensors")
     with pytest.raises(TeacherFileError, match="nothing to resume"):
         other.resume(tmp_path / "absent.safetensors")
@@ -122,6 +123,42 @@ def test_resume_refuses_other_settings(small, tmp_path):
     checkpoint.write_bytes(checkpoint.read_bytes()[:500])
     with pytest.raises(TeacherFileError, match=r"expected a whole checkpoint.*remove it and start without --resume"):
         work.resume(tmp_path / "t.safetensors")
+
+
+def test_resume_refuses_other_weights_of_the_backbone(small, tmp_path, monkeypatch):
+    out = tmp_path / "t.safetensors"
+    Distillation(small, [], torch.device("cpu")).save(out)
+    same = Distillation(small, [], torch.device("cpu"))
+    monkeypatch.setattr(same, "_weights_sha256", "of a file that has changed since")
+    with pytest.raises(TeacherFileError, match=r"made with other weights: expected of a file .*resume with the same"):
+        same.resume(out)
+    state = torch.load(checkpoint_path(out), weights_only=True)
+    del state["weights"]  # as checkpoints were before
+    torch.save(state, checkpoint_path(out))
+    same.resume(out)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("t.pt", "expected a name that ends in .safetensors"),
+        ("folder.safetensors", "expected a file's name, it is a folder"),
+        ("file/t.safetensors", "cannot make its folder"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(small, tmp_path, monkeypatch, name, said):
+    (tmp_path / "folder.safetensors").mkdir()
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setattr(Distillation, "__init__", lambda *_: pytest.fail("the work began"))
+    with pytest.raises(TeacherFileError, match=said):
+        distill(small, [], tmp_path / name, torch.device("cpu"))
+
+
+def test_a_medium_teacher_is_distilled_and_read(small, tmp_path):
+    info = distill(dataclasses.replace(small, model=PdnSize.MEDIUM, steps=1), [], tmp_path / "m.safetensors", torch.device("cpu"))
+    teacher, read = load_teacher(tmp_path / "m.safetensors")
+    assert (read, teacher.size, info.complete) == (info, PdnSize.MEDIUM, True)
+    assert sum(weight.numel() for weight in teacher.parameters()) == 8_026_624
 
 
 def test_unknown_backbone_names_the_known_ones():
@@ -189,5 +226,5 @@ def test_photographs_are_found_in_order_and_shrunk(tmp_path):
     with pytest.raises(PictureError, match="no such"):
         find_pictures([tmp_path / "absent"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(PictureError, match="no pictures"):
+    with pytest.raises(PictureError, match="found none; put some there"):
         find_pictures([tmp_path / "empty"])

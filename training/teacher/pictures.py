@@ -48,9 +48,12 @@ def find_pictures(places: Iterable[Path]) -> list[Path]:
         elif place.is_file():
             found.add(place)
         else:
-            raise PictureError(f"no such picture or folder: {place}")
+            raise PictureError(f"no such picture or folder: {place}; name photographs, or folders that hold some")
     if not found:
-        raise PictureError(f"no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}) in {', '.join(map(str, places))}")
+        raise PictureError(
+            f"expected pictures ({', '.join(sorted(PICTURE_SUFFIXES))}) in {', '.join(map(str, places))}, found none; "
+            "put some there, or name another folder"
+        )
     return sorted(found, key=lambda p: (p.name, str(p)))
 
 

@@ -12,7 +12,7 @@ from training.networks.pdn import TEACHER_CHANNELS, grid_side
 from training.teacher.levels import Backbone, orthogonal_projection, sample_levels
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
 
 class Targets(nn.Module):
@@ -45,7 +45,7 @@ class Targets(nn.Module):
     def _features(self, large: torch.Tensor) -> torch.Tensor:
         return sample_levels(self._backbone(large), self._backbone.levels, self._cells)
 
-    def fit(self, batches: Sequence[torch.Tensor]) -> None:
+    def fit(self, batches: Iterable[torch.Tensor]) -> None:
         """Takes the statistics of every channel before and after the projection.
 
         Args:
