@@ -19,6 +19,7 @@ from training.features import to_input
 from training.global_head import fit_pooled
 from training.networks.detector import HeadInput, normalize_map
 from training.networks.pdn import TEACHER_CHANNELS
+from training.progress import told
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,7 +60,7 @@ def measure(detector: Detector, frames: NDArray[np.uint8], device: torch.device)
     """
     parts = [
         tuple(t.to("cpu", torch.float64) for t in detector.maps(to_input(frames[start : start + _BATCH], device)))
-        for start in range(0, len(frames), _BATCH)
+        for start in told(range(0, len(frames), _BATCH), f"maps of {len(frames)} held-out pictures")
     ]
     return tuple(torch.cat(column).numpy() for column in zip(*parts, strict=True))
 
@@ -159,7 +160,7 @@ def _usual(values: NDArray[np.float64], cell: torch.Tensor) -> NDArray[np.float6
 def pooled_vectors(detector: Detector, frames: NDArray[np.uint8], device: torch.device) -> NDArray[np.float64]:
     """(N, 384) pooled vectors of the network the head listens to, without running the others."""
     parts = []
-    for start in range(0, len(frames), _BATCH):
+    for start in told(range(0, len(frames), _BATCH), f"the global head's vectors of {len(frames)} pictures"):
         x = to_input(frames[start : start + _BATCH], device)
         from_teacher = detector.head_input is HeadInput.TEACHER
         vectors = detector.normalized_teacher(x) if from_teacher else detector.student(x)[:, :TEACHER_CHANNELS]

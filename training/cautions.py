@@ -11,10 +11,17 @@ from training.recipe import PaperKnobs
 if TYPE_CHECKING:
     from training.recipe import RunConfig
     from training.run import AnyDetector
+    from training.teacher.store import TeacherInfo
 
 
 def cautions(
-    config: RunConfig, detector: AnyDetector, figures: dict[str, float], *, parts: int, has_photographs: bool
+    config: RunConfig,
+    detector: AnyDetector,
+    figures: dict[str, float],
+    *,
+    parts: int,
+    teacher: TeacherInfo | None,
+    has_photographs: bool,
 ) -> list[str]:
     """Gathers them.
 
@@ -23,6 +30,7 @@ def cautions(
         detector: Trained and fitted.
         figures: Of the training and the fit.
         parts: How many good parts it learnt from.
+        teacher: Where its teacher came from, if it has one.
         has_photographs: Whether there were photographs to paint damage with, beside generated pictures.
     """
     found = []
@@ -31,6 +39,11 @@ def cautions(
             f"{parts} parts to learn from are few: they were also shown a little moved, turned and under other light, as "
             f"{config.least_parts} in all, so a part that is wrong by so little may pass; give more parts, or show them as they "
             "are: --knob least_parts=0"
+        )
+    if teacher is not None and not teacher.complete:
+        found.append(
+            f"the teacher's distillation was stopped at step {teacher.steps}, before its end: go on with it (onbelt distill ... "
+            "--resume) and train again"
         )
     if isinstance(detector, LgfdrDetector):
         found += warnings_of(detector, figures)
@@ -46,6 +59,6 @@ def cautions(
             f"so its map counts {figures['ae_weight']:.2f} only: logical defects may be missed; train more steps"
         )
     if not has_photographs:
-        users = "the penalty" if isinstance(config.knobs, PaperKnobs) else "painted damage and penalty"
+        users = "the penalty" if isinstance(config.knobs, PaperKnobs) else "painted damage"
         found.append(f"{users} used generated pictures only; give photographs with --natural for better maps")
     return found

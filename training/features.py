@@ -13,6 +13,7 @@ import torch
 
 from training.networks.normalize import normalize_frames
 from training.networks.pdn import TEACHER_CHANNELS, Pdn, grid_side
+from training.progress import told
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,7 +74,7 @@ def teacher_statistics(teacher: Pdn, frames: NDArray[np.uint8], device: torch.de
     total = torch.zeros(TEACHER_CHANNELS, dtype=torch.float64, device=device)
     squares = torch.zeros_like(total)
     count = 0
-    for start in range(0, len(frames), _BATCH):
+    for start in told(range(0, len(frames), _BATCH), f"the teacher's statistics over {len(frames)} pictures"):
         vectors = teacher(to_input(frames[start : start + _BATCH], device)).to(torch.float64)
         total += vectors.sum((0, 2, 3))
         squares += vectors.square().sum((0, 2, 3))

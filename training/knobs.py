@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -22,7 +23,7 @@ def with_changes(knobs: Struct, changes: Sequence[str]) -> Struct:
         changes: Such as "noise=0", "gate=se".
 
     Raises:
-        RecipeError: No such knob, or a value of another kind.
+        RecipeError: No such knob, a value of another kind, or a number that is not finite.
     """
     fields = {field.name: field.type for field in msgspec.structs.fields(knobs)}
     chosen: dict[str, object] = {}
@@ -34,6 +35,8 @@ def with_changes(knobs: Struct, changes: Sequence[str]) -> Struct:
             chosen[name] = msgspec.convert(text, fields[name], strict=False)
         except msgspec.ValidationError as exc:
             raise RecipeError(f"--knob {change}: {exc}") from exc
+        if isinstance(chosen[name], float) and not math.isfinite(chosen[name]):  # type: ignore[arg-type]
+            raise RecipeError(f"--knob {change}: expected a finite number, got {text}")
     return msgspec.structs.replace(knobs, **chosen)
 
 

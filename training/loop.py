@@ -12,11 +12,9 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 import torch
 
 from edge.errors import DataError
-from edge.preprocess import read_picture
 from training.calibrate import MIN_PARTS, fit_detector
 from training.cautions import cautions
 from training.checkpoints import load_checkpoint, save_checkpoint
@@ -30,9 +28,10 @@ from training.lgfdr.knobs import LgfdrKnobs
 from training.lgfdr.pyramid import load_pyramid
 from training.lgfdr.trainer import LgfdrTrainer, assemble_detector
 from training.memory import keep_freed_memory
+from training.natural_pictures import NaturalSource, natural_source
 from training.networks.detector import Detector, HeadInput
 from training.progress import Progress
-from training.recipe import FastKnobs, PaperKnobs, RunConfig
+from training.recipe import FastKnobs, RunConfig
 from training.run import (
     CHECKPOINT_NAME,
     LOG_NAME,
@@ -45,41 +44,25 @@ from training.run import (
     source_commit,
 )
 from training.split import shaping_count
-from training.teacher.pictures import (
-    GENERATED_SIDE_PX,
-    CentrePool,
-    PicturePool,
-    find_pictures,
-    hash_pictures,
-    read_photograph,
-)
 from training.teacher.store import TeacherInfo, hash_file, load_teacher
-from training.teacher.textures import generate_texture
 from training.trainers import FastTrainer, Interruption, PaperTrainer, Trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from training.datasets import Dataset
 
 logger = logging.getLogger(__name__)
 
-GREY_CHANCE = 0.3
-"""Chance that a natural picture loses its colour (Algorithm 1)."""
-
 STATISTICS_PICTURES = 128
 """Most pictures the fast recipe takes the teacher's statistics from: 128 x 576 patches fix a deviation to 0.4 % at worst."""
 
 NATURAL = "--natural"
 """What a checkpoint and its refusal call the photographs; checkpoints of before name none."""
-
-GENERATED_PICTURES = 128
-GENERATED_SHARE = 0.4
-"""How many pictures are generated beside the photographs, and how often they are drawn where there are photographs too; the
-paper's recipe draws them only where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +74,7 @@ class TrainRequest:
         config: Model, size, seed and recipe.
         teacher: The teacher file; a model without a teacher does not look at it.
         out: The run's folder.
-        natural: Folder of photographs that fill painted damage (fast) and feed the penalty; None for generated pictures alone.
+        natural: Folder of photographs (`training.natural_pictures`); None for generated pictures alone.
         device: Where to work.
         resume: Go on from the folder's checkpoint.
         checkpoint_every_s: Seconds between checkpoints.
@@ -107,51 +90,6 @@ class TrainRequest:
     resume: bool = False
     checkpoint_every_s: float = 60.0
     progress_every_s: float = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Natural:
-    """Pictures of other things, for painted damage and the penalty.
-
-    Attributes:
-        draw: Draws one, at the run's size.
-        said: Where they come from, in words, for the record.
-        identity: What names the photographs among them: how many, and the hash of their pixels as they are used.
-    """
-
-    draw: Callable[[np.random.Generator], NDArray[np.uint8]]
-    said: str
-    identity: str
-
-
-def _natural_pictures(request: TrainRequest) -> _Natural:
-    """Reads the photographs the request names, if it names some, and generates the pictures beside them.
-
-    The paper's recipe takes no generated picture where there are photographs.
-    """
-    size = request.config.size
-    rng = np.random.default_rng([request.config.seed, 0x55])
-    paths = find_pictures([request.natural]) if request.natural is not None else []
-    if isinstance(request.config.knobs, PaperKnobs):
-        generated = (generate_texture(rng, GENERATED_SIDE_PX) for _ in range(GENERATED_PICTURES))
-        centres = CentrePool((read_picture(path) for path in paths) if paths else generated, size)
-        said = f"{len(paths)} photographs" if paths else f"{GENERATED_PICTURES} generated pictures in place of photographs"
-        return _Natural(
-            lambda draw_rng: centres.draw(draw_rng, grey_chance=GREY_CHANCE),
-            f"{said}, the middle of each (Algorithm 1)",
-            _name_photographs(centres.middles if paths else []),
-        )
-    photographs = [read_photograph(path) for path in paths]
-    pool = PicturePool(photographs, generated=GENERATED_PICTURES, generated_share=GENERATED_SHARE, rng=rng)
-    said = f"{len(photographs)} photographs and {GENERATED_PICTURES} generated pictures" if photographs else (
-        f"{GENERATED_PICTURES} generated pictures, no photographs"
-    )  # fmt: skip
-    return _Natural(lambda draw_rng: pool.draw(draw_rng, size, grey_chance=GREY_CHANCE), said, _name_photographs(photographs))
-
-
-def _name_photographs(photographs: Sequence[NDArray[np.uint8]]) -> str:
-    """What tells photographs, as they are used and in their order, from others."""
-    return f"{len(photographs)} photographs, sha256 {hash_pictures(photographs)}" if photographs else "no photographs"
 
 
 def make_detector(config: RunConfig, teacher_path: Path, frames: NDArray[np.uint8], device: torch.device) -> Detector:
@@ -207,7 +145,7 @@ def _prepare(
     return detector, make_trainer(config, detector, frames, natural, device)
 
 
-def _identity(request: TrainRequest, teacher_sha256: str, natural: _Natural) -> dict[str, str]:
+def _identity(request: TrainRequest, teacher_sha256: str, natural: NaturalSource) -> dict[str, str]:
     """What a checkpoint must agree on with the request that resumes it."""
     return {
         "config": msgspec.json.encode(request.config).decode(),
@@ -291,7 +229,7 @@ def train(request: TrainRequest) -> Run:
     out.mkdir(parents=True, exist_ok=True)
     origin, origin_sha256 = _origin(request)
     frames, held_out = load_frames(dataset.train, config.size), load_frames(dataset.validation, config.size)
-    natural = _natural_pictures(request)
+    natural = natural_source(config, request.natural)
     identity = _identity(request, origin_sha256, natural)
     logger.info("%d parts to train on, %d held out, natural pictures: %s", len(frames), len(held_out), natural.said)
     prepared = time.monotonic()
@@ -311,7 +249,8 @@ def train(request: TrainRequest) -> Run:
         pictures={"train": len(frames), "validation": len(held_out)},
         teacher=origin, teacher_sha256=identity["teacher_sha256"], natural=natural.said,
         steps=trainer.step_number, wall_s=round(wall_s + time.monotonic() - fitting, 1), figures=figures,
-        warnings=cautions(config, detector, figures, parts=len(frames), has_photographs=request.natural is not None),
+        warnings=cautions(config, detector, figures, parts=len(frames), teacher=origin,
+                          has_photographs=request.natural is not None),
         packages=package_versions(), commit=source_commit(),
         created_utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )  # fmt: skip

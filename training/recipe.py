@@ -4,9 +4,9 @@
 the middle of a photograph (of `--natural`; without, of a generated picture, and the run says so). `fast` is ours: it brings a
 product to a usable detector in minutes on two CPU cores, by spending them where short runs lack most:
 
-1. The teacher's vectors of the training pictures, and of a few versions of each with other brightness, contrast or saturation,
-   are computed once. Pictures are never mirrored, and moved only where they are few (`training.few_parts`): a layout may be what
-   makes a part good.
+1. The teacher's vectors of the training pictures, and of versions of each with other brightness, contrast or saturation where
+   `versions` asks for some, are computed once. Pictures are never mirrored, and moved only where they are few
+   (`training.few_parts`): a layout may be what makes a part good.
 2. The auto-encoder is what short runs leave undertrained, and it costs a tenth of the others. It is trained first, alone, in
    batches, on the stored vectors, with an exponential mean of its weights and with normalizations that are folded into its
    convolutions afterwards (`training.networks.batch_norm`); with DFSC, the constraint acts here.
@@ -85,7 +85,8 @@ class FastKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="fa
         damage_share: Part of the student's pictures on which damage is painted; 0 never.
         damage_margin: How far the student's target lies from the teacher's vector at damage, in every channel (of unit variance).
         versions: Versions of each training picture with stored teacher vectors, the unchanged one included.
-        store_mib: Most memory for stored vectors; fewer versions are stored where they would take more.
+        store_mib: Memory beyond which no further version is stored. The unchanged pictures are stored in any case: the teacher's
+            and the auto-encoder's vectors, 0.9 MB a picture at 128 px and 4.8 MB at 256 px.
         mean_decay: Decay a step of the exponential mean of the weights.
         clip_norm: Largest norm of a gradient.
     """
@@ -287,6 +288,7 @@ def check_fast(knobs: FastKnobs) -> FastKnobs:
         (0 <= knobs.damage_share <= 1, "damage_share", "from 0 to 1"),
         (knobs.versions >= 1 and knobs.store_mib >= 1, "versions and store_mib", "each at least 1"),
         (0 <= knobs.mean_decay < 1, "mean_decay", "from 0 to below 1"),
+        (knobs.damage_margin >= 0, "damage_margin", "at least 0"),
         (knobs.clip_norm > 0, "clip_norm", "above 0"),
     )
     refuse_unless(knobs, rules)

@@ -16,9 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 # The command itself, with a checkpoint after every step instead of every minute, and without half a minute of generated pictures.
 COMMAND = """
 import functools, sys
-from training import loop
+from training import loop, natural_pictures
 loop.TrainRequest = functools.partial(loop.TrainRequest, checkpoint_every_s=0.0)
-loop.GENERATED_PICTURES = 2
+natural_pictures.GENERATED_PICTURES = 2
 from edge.cli import main
 sys.exit(main(sys.argv[1:]))
 """

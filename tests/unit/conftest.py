@@ -23,7 +23,6 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> "Ground":
 @pytest.fixture
 def request_for(ground: "Ground", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Callable[..., TrainRequest]":
     """Makes the request of a training into a folder of this test."""
-    from training import loop
 
-    monkeypatch.setattr(loop, "GENERATED_PICTURES", 4)
+    monkeypatch.setattr("training.natural_pictures.GENERATED_PICTURES", 4)
     return lambda config, name="run", **changes: ground.request(config, tmp_path / name, **changes)

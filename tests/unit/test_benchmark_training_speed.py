@@ -43,7 +43,7 @@ def test_the_paper_s_step_is_computed_in_the_memory_format_that_its_row_names(sc
     settings = script.make_settings(128)
     formats = []
     for trainer, _ in list(settings.values())[:2]:
-        seen = []
+        seen: list[bool] = []
         for network in (trainer._detector.teacher, trainer._detector.student, trainer._detector.autoencoder):
             first = next(module for module in network.modules() if isinstance(module, torch.nn.Conv2d))
             first.register_forward_hook(lambda _module, _args, out, seen=seen: seen.append(out.is_contiguous()))

@@ -9,7 +9,6 @@ from PIL import Image
 from tests.support.detectors import pictures
 from tests.support.lgfdr import SIZE, small_knobs
 from tests.support.trainings import watch_parts
-from training import loop
 from training.balance import Branch, balanced
 from training.datasets import open_dataset
 from training.errors import RunError
@@ -43,7 +42,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def request_for(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "GENERATED_PICTURES", 4)
+    monkeypatch.setattr("training.natural_pictures.GENERATED_PICTURES", 4)
 
     def make(name="run", seed=0, resume=False, **changes):
         config = msgspec.structs.replace(make_config("lgfdr", size=SIZE, seed=seed), knobs=small_knobs(**changes))

@@ -78,6 +78,8 @@ def test_knobs_of_the_recipe_come_from_the_command_line():
         ("student_width=0.3", "student_width: expected above 0 and up to 1, a multiple of 0.125, got 0.3"),
         ("warmup=2", "warmup and final_rate: expected each from 0 to 1, got 2.0, 0.01"),
         ("student_adam_rate=0", "student_adam_rate: expected each above 0"),
+        ("student_adam_rate=inf", "--knob student_adam_rate=inf: expected a finite number, got inf"),
+        ("damage_margin=nan", "--knob damage_margin=nan: expected a finite number, got nan"),
         ("gate=se", "--knob gate=se: expected NAME=VALUE with a name of steps, "),
     ):
         with pytest.raises(RecipeError, match=message):

@@ -11,14 +11,15 @@ import torch
 
 from edge.errors import DataError
 from tests.support.trainings import equal, tiny, watch_parts, weights
-from training import loop
 from training.balance import Branch, balanced
-from training.errors import RunError, TeacherFileError
+from training.errors import RecipeError, RunError, TeacherFileError
 from training.loop import train
 from training.losses import DfscKnobs
 from training.networks.autoencoder import Autoencoder
+from training.networks.pdn import Pdn, PdnSize
 from training.recipe import PaperKnobs, make_config
 from training.run import CHECKPOINT_NAME, RECORD_NAME, WEIGHTS_NAME, load_run
+from training.teacher.store import TeacherInfo, load_teacher, save_teacher
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def trained(ground, tmp_path_factory):
     """A finished run of EfficientAD-S, to be looked at and copied."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "GENERATED_PICTURES", 4)
+        patch.setattr("training.natural_pictures.GENERATED_PICTURES", 4)
         return train(ground.request(tiny(), tmp_path_factory.mktemp("trained") / "run"))
 
 
@@ -50,6 +51,42 @@ def test_a_run_is_whole_and_loads_as_it_was(request_for, model, tmp_path):
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
     assert {line["phase"] for line in lines} == {"autoencoder", "student"}
     assert ("hinge_active" in lines[0]) == model.startswith("dfsc")
+
+
+def test_a_medium_model_is_trained_and_loads_as_it_was(request_for, tmp_path):
+    torch.manual_seed(2)
+    teacher = tmp_path / "medium.safetensors"
+    info = TeacherInfo("pdn-m", "none", 0, "", 0, 0, 0, 128, 2, 1.0, 1.0, complete=True)
+    save_teacher(teacher, Pdn(PdnSize.MEDIUM), info)
+    made = train(request_for(tiny("dfsc-efficientad-m"), teacher=teacher))
+    read = load_run(tmp_path / "run")
+    assert equal(weights(read), weights(made))
+    assert read.record.teacher.model == read.config.pdn.value == "pdn-m"
+    frame = np.random.default_rng(0).integers(0, 256, (1, 128, 128, 3), np.uint8)
+    assert torch.isfinite(read.detector(torch.from_numpy(frame))[0]).all()
+
+
+def test_a_teacher_whose_distillation_was_stopped_is_warned_of(request_for, tmp_path, trained):
+    torch.manual_seed(2)
+    info = TeacherInfo("pdn-s", "none", 0, "", 0, 40, 8, 128, 2, 1.0, 1.0, complete=False)
+    save_teacher(tmp_path / "half.safetensors", Pdn(PdnSize.SMALL), info)
+    made = train(request_for(tiny(), teacher=tmp_path / "half.safetensors"))
+    assert any("distillation was stopped at step 40" in warning for warning in made.record.warnings)
+    assert not any("distillation" in warning for warning in trained.record.warnings)
+
+
+@pytest.mark.parametrize("knobs", [None, PaperKnobs(steps=3)])
+def test_training_that_diverges_is_ended_with_a_remedy(request_for, knobs):
+    torch.manual_seed(2)
+    teacher = Pdn(PdnSize.SMALL)
+    with torch.no_grad():
+        for weight in teacher.parameters():
+            weight.zero_()  # vectors that never vary: nothing to normalize by
+    request = request_for(tiny() if knobs is None else tiny(knobs=knobs))
+    save_teacher(request.out.parent / "silent.safetensors", teacher, load_teacher(request.teacher)[1])
+    silent = dataclasses.replace(request, teacher=request.out.parent / "silent.safetensors")
+    with pytest.raises(RecipeError, match="diverged at step 0: the loss is nan; .*" + ("rate" if knobs is None else "--teacher")):
+        train(silent)
 
 
 @pytest.mark.parametrize("knobs", [None, PaperKnobs(steps=3)])

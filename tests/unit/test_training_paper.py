@@ -8,9 +8,7 @@ import torch
 from PIL import Image
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from training import loop
-from training.datasets import Dataset
-from training.loop import TrainRequest
+from training.natural_pictures import natural_source
 from training.networks.detector import Detector
 from training.networks.pdn import PdnSize
 from training.recipe import FastKnobs, PaperKnobs, RunConfig, make_config
@@ -113,9 +111,8 @@ def test_one_step_is_algorithm_1(monkeypatch):
     assert moved > 5e-5
 
 
-def request_for(tmp_path, knobs, natural):
-    nothing = Dataset("thing", tmp_path, [], [], [])
-    return TrainRequest(nothing, RunConfig("efficientad-s", SIZE, 3, knobs, None), tmp_path, tmp_path, natural, CPU)
+def config_of(knobs):
+    return RunConfig("efficientad-s", SIZE, 3, knobs, None)
 
 
 @pytest.fixture
@@ -130,8 +127,8 @@ def photographs(tmp_path):
 
 
 def test_natural_pictures_are_the_middles_of_photographs_three_in_ten_of_them_grey(tmp_path, photographs, monkeypatch):
-    monkeypatch.setattr(loop, "GENERATED_PICTURES", 2)
-    natural = loop._natural_pictures(request_for(tmp_path, PaperKnobs(), photographs))
+    monkeypatch.setattr("training.natural_pictures.GENERATED_PICTURES", 2)
+    natural = natural_source(config_of(PaperKnobs()), photographs)
     expected, grey = [], []
     for path in sorted(photographs.iterdir()):
         with Image.open(path) as picture:
@@ -146,8 +143,8 @@ def test_natural_pictures_are_the_middles_of_photographs_three_in_ten_of_them_gr
 
 
 def test_without_photographs_generated_ones_stand_in_and_the_record_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "GENERATED_PICTURES", 2)
-    natural = loop._natural_pictures(request_for(tmp_path, PaperKnobs(), None))
+    monkeypatch.setattr("training.natural_pictures.GENERATED_PICTURES", 2)
+    natural = natural_source(config_of(PaperKnobs()), None)
     rng = np.random.default_rng([3, 0x55])
     generated = [Image.fromarray(generate_texture(rng, 384)).resize((256, 256), Image.Resampling.BILINEAR) for _ in range(2)]
     middles = [picture.crop((64, 64, 192, 192)) for picture in generated]
@@ -159,8 +156,8 @@ def test_without_photographs_generated_ones_stand_in_and_the_record_says_so(tmp_
 
 @pytest.mark.parametrize("given", [False, True])
 def test_the_short_recipe_draws_as_it_always_did(tmp_path, photographs, monkeypatch, given):
-    monkeypatch.setattr(loop, "GENERATED_PICTURES", 2)
-    natural = loop._natural_pictures(request_for(tmp_path, FastKnobs(), photographs if given else None))
+    monkeypatch.setattr("training.natural_pictures.GENERATED_PICTURES", 2)
+    natural = natural_source(config_of(FastKnobs()), photographs if given else None)
     read = [read_photograph(path) for path in sorted(photographs.iterdir())] if given else []
     pool = PicturePool(read, generated=2, generated_share=0.4, rng=np.random.default_rng([3, 0x55]))
     for i in range(20):

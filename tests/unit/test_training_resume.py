@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 
 from tests.support.trainings import equal, tiny, weights
-from training import loop
 from training.errors import RunError
 from training.loop import train
 from training.progress import Progress
@@ -33,7 +32,7 @@ def unbroken(ground, tmp_path_factory):
     @functools.cache
     def make(recipe):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(loop, "GENERATED_PICTURES", 4)
+            patch.setattr("training.natural_pictures.GENERATED_PICTURES", 4)
             return weights(train(ground.request(CONFIGS[recipe], tmp_path_factory.mktemp("unbroken") / recipe)))
 
     return make

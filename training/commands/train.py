@@ -59,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--natural",
         type=Path,
         metavar="DIR",
-        help="photographs of anything: they fill painted damage and feed the penalty (default: generated pictures)",
+        help="photographs of anything: they fill painted damage, in the paper's recipe they feed the penalty "
+        "(default: generated pictures)",
     )
     parser.add_argument(
         "--head", choices=("off", "teacher", "student"), default="off",

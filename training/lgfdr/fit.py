@@ -18,6 +18,7 @@ from training.features import to_input
 from training.global_head import fit_pooled
 from training.lgfdr.detector import fold_rim, loudest
 from training.networks.detector import normalize_map
+from training.progress import told
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,7 +39,7 @@ def measure(
         variance that it leaves: 0 perfect, 1 no better than the mean.
     """
     parts, left, total = [], dict.fromkeys(("local", "global", "fused"), 0.0), 0.0
-    for start in range(0, len(frames), _BATCH):
+    for start in told(range(0, len(frames), _BATCH), f"maps of {len(frames)} held-out pictures"):
         features = detector.features(to_input(frames[start : start + _BATCH], device))
         rebuilt = detector.rebuild(features)
         st, ae = detector.errors(features, rebuilt)
@@ -141,7 +142,7 @@ def fit_lgfdr(
     (errors_st, errors_ae, pooled), figures = measure(detector, validation, device)
     st, ae = set_maps(detector, errors_st, errors_ae)
     with torch.no_grad():
-        starts = range(0, len(train), _BATCH)
+        starts = told(range(0, len(train), _BATCH), f"the global head's vectors of {len(train)} pictures")
         means = [detector.features(to_input(train[i : i + _BATCH], device)).mean((2, 3)).cpu().double() for i in starts]
     head = fit_pooled(torch.cat(means).numpy())
     detector.head_mean.copy_(torch.from_numpy(head.mean))

@@ -15,6 +15,7 @@ from torch.nn import functional
 from training.damage import paint_damage
 from training.features import to_input
 from training.networks.pdn import STRIDE_PX
+from training.progress import told
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,9 +66,9 @@ class StoredFeatures:
         self.clean = torch.empty(count, *shape, dtype=torch.float16)
         self.painted = torch.empty(marks, *shape, dtype=torch.float16)
         self.damaged = torch.empty(marks, *shape[1:], dtype=torch.float16)
-        for start in range(0, count, _FILL_BATCH):
+        for start in told(range(0, count, _FILL_BATCH), f"features of {count} pictures"):
             self._put(self.clean, start, detector, frames[start : start + _FILL_BATCH], device)
-        for start in range(0, marks, _FILL_BATCH):
+        for start in told(range(0, marks, _FILL_BATCH), f"features of {marks} pictures with painted damage"):
             made = []
             for j in range(start, min(marks, start + _FILL_BATCH)):
                 rng = np.random.default_rng([seed, j % count, j // count, 0x66])

@@ -25,8 +25,9 @@ from training.lgfdr.pyramid import load_pyramid
 from training.lgfdr.store import StoredFeatures
 from training.lgfdr.towers import initialize_towers
 from training.muon import NetworkOptimizer
+from training.progress import told
 from training.recipe import height_at
-from training.trainers import DIVERGED, StepReport, WeightMean
+from training.trainers import StepReport, WeightMean, refuse_divergence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +86,7 @@ def feature_statistics(
     channels = detector.pyramid.channels
     sums = torch.zeros(2, channels, dtype=torch.float64, device=device)
     count = 0
-    for start in range(0, len(frames), _FILL_BATCH):
+    for start in told(range(0, len(frames), _FILL_BATCH), f"the features' statistics over {len(frames)} pictures"):
         vectors = detector.pyramid(to_input(frames[start : start + _FILL_BATCH], device)).to(torch.float64)
         sums += torch.stack([vectors.sum((0, 2, 3)), vectors.square().sum((0, 2, 3))])
         count += vectors[:, 0].numel()
@@ -215,8 +216,7 @@ class _Phase:
 
     def descend(self, loss: torch.Tensor, step: int, steps: int, rate: float) -> None:
         """Takes step `step` of the phase's `steps`, `rate` being AdamW's peak."""
-        if not loss.item() < DIVERGED:
-            raise RecipeError(f"training diverged at step {step}: the loss is {loss.item():.3g}; lower the learning rate")
+        refuse_divergence(loss, step)
         knobs, height = self._knobs, height_at(step, steps, self._knobs)
         self._optimizer.descend(loss, muon_rate=height * knobs.muon_rate, adam_rate=height * rate, clip_norm=knobs.clip_norm)
         self.mean.update(self.network, step)

@@ -3,11 +3,10 @@
 from training.trainers.fast import FastTrainer
 from training.trainers.interruption import Interruption
 from training.trainers.paper import PaperTrainer
-from training.trainers.trainer import DIVERGED, NaturalPictures, StepReport, Trainer
+from training.trainers.trainer import NaturalPictures, StepReport, Trainer, refuse_divergence
 from training.trainers.weights import WeightMean, initialize_at_he_scale
 
 __all__ = [
-    "DIVERGED",
     "FastTrainer",
     "Interruption",
     "NaturalPictures",
@@ -16,4 +15,5 @@ __all__ = [
     "Trainer",
     "WeightMean",
     "initialize_at_he_scale",
+    "refuse_divergence",
 ]

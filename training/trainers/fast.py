@@ -9,15 +9,15 @@ import numpy as np
 import torch
 
 from training.damage import damaged_cells, paint_damage
-from training.errors import RecipeError
 from training.feature_noise import feature_noise
 from training.features import FeatureStore, to_input, version_of
 from training.losses import autoencoder_loss, hard_feature_loss, penalty_loss
 from training.muon import NetworkOptimizer, hidden_kernels
 from training.networks.batch_norm import add_batch_norm, fold_batch_norm
 from training.networks.pdn import TEACHER_CHANNELS
+from training.progress import told
 from training.recipe import FastKnobs, RunConfig, height_at
-from training.trainers.trainer import DIVERGED, StepReport
+from training.trainers.trainer import StepReport, refuse_divergence
 from training.trainers.weights import WeightMean, initialize_at_he_scale
 
 if TYPE_CHECKING:
@@ -69,13 +69,13 @@ class FastTrainer:
             self._student, hidden_kernels(self._student), betas=(0.9, 0.99), weight_decay=decay
         )
         versions = FeatureStore.versions_within(len(frames), self._knobs.versions, config.size, self._knobs.store_mib)
-        self._teacher_store = self._fill(FeatureStore(len(frames), versions, config.size), detector.normalized_teacher)
+        self._teacher_store = self._fill(FeatureStore(len(frames), versions, config.size), detector.normalized_teacher, "teacher")
         self._autoencoder_store: FeatureStore | None = None
 
     @torch.no_grad()
-    def _fill(self, store: FeatureStore, network: Callable[[torch.Tensor], torch.Tensor]) -> FeatureStore:
+    def _fill(self, store: FeatureStore, network: Callable[[torch.Tensor], torch.Tensor], name: str) -> FeatureStore:
         every = [(index, version) for index in range(len(self._frames)) for version in range(store.versions)]
-        for start in range(0, len(every), _FILL_BATCH):
+        for start in told(range(0, len(every), _FILL_BATCH), f"vectors of {len(every)} pictures by the {name}"):
             chosen = every[start : start + _FILL_BATCH]
             for (index, version), vectors in zip(chosen, network(self._input(chosen)), strict=True):
                 store.put(index, version, vectors)
@@ -98,10 +98,7 @@ class FastTrainer:
 
     def _descend(self, optimizer: NetworkOptimizer, loss: torch.Tensor, height: float, rates: tuple[float, float]) -> None:
         """Takes one step at `height` (0 to 1) of the peak rates of Muon and Adam."""
-        if not loss.item() < DIVERGED:
-            raise RecipeError(
-                f"training diverged at step {self.step_number}: the loss is {loss.item():.3g}; lower the learning rate"
-            )
+        refuse_divergence(loss, self.step_number)
         muon_rate, adam_rate = (height * rate for rate in rates)
         optimizer.descend(loss, muon_rate=muon_rate, adam_rate=adam_rate, clip_norm=self._knobs.clip_norm)
 
@@ -141,7 +138,7 @@ class FastTrainer:
         """Stores what the settled auto-encoder says."""
         self._settle_autoencoder()
         store = FeatureStore(len(self._frames), self._teacher_store.versions, self._config.size)
-        self._autoencoder_store = self._fill(store, self._detector.autoencoder.eval())
+        self._autoencoder_store = self._fill(store, self._detector.autoencoder.eval(), "auto-encoder")
 
     def _student_step(self) -> StepReport:
         knobs = self._knobs

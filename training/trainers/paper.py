@@ -11,7 +11,7 @@ from training.features import jitter, to_input
 from training.losses import autoencoder_loss, hard_feature_loss, penalty_loss
 from training.networks.pdn import TEACHER_CHANNELS
 from training.recipe import PaperKnobs, RunConfig
-from training.trainers.trainer import StepReport
+from training.trainers.trainer import StepReport, refuse_divergence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,8 +66,10 @@ class PaperTrainer:
         sa = (autoencoder - detector.student(other_light)[:, TEACHER_CHANNELS:]).square().mean()
         for group in self._adam.param_groups:
             group["lr"] = knobs.rate * (knobs.drop_to if step >= knobs.drop_at * self.steps else 1.0)
+        loss = st + penalty + ta.total + sa
+        refuse_divergence(loss, step, "its rate is fixed: take another --teacher or --seed, or --recipe fast")
         self._adam.zero_grad()
-        (st + penalty + ta.total + sa).backward()
+        loss.backward()
         self._adam.step()
         self.step_number += 1
         figures = {"hard": st.item(), "penalty": penalty.item(), "d_ta": ta.distance, "d_sa": sa.item()}
