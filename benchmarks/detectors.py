@@ -5,9 +5,10 @@
 
 Each set is trained on its own good parts with every detector's recipe of the package, its test pictures are only ever judged,
 by the float network in torch. Beside them, at the same side: each map alone; the same networks with the global head in the score,
-and by the published score (no comparison cell by cell, no branch kept quiet: EfficientAD's Algorithm 2); nearest neighbours among
-the backbone's own vectors (`MemoryBank`); an untrained random network with a pooled head. docs/bench/detectors.jsonl has a line a
-detector, side, seed and set; what is there is not run again (`--results FILE` begins anew), an interrupted training goes on.
+on the teacher and on the student, and by the published score (no comparison cell by cell, no branch kept quiet: EfficientAD's
+Algorithm 2); nearest neighbours among the backbone's own vectors (`MemoryBank`); an untrained random network with a pooled head.
+docs/bench/detectors.jsonl has a line a detector, side, seed and set; what is there is not run again (`--results FILE` begins
+anew), an interrupted training goes on.
 `--write` puts the table of all sides into docs/results.md, `--only-read` trains nothing. LGFDR's other seeds are those that
 `benchmarks/lgfdr.py` has trained by the same recipe.
 """
@@ -15,6 +16,7 @@ detector, side, seed and set; what is there is not run again (`--results FILE` b
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import logging
 import statistics
@@ -29,7 +31,7 @@ from benchmarks.page import replace_block
 from benchmarks.resumable import Row, made_when, run_missing
 from benchmarks.structural import structural_figures
 from training.baselines import MemoryBank
-from training.calibrate import Q_A, Q_B, measure
+from training.calibrate import Q_A, Q_B, fit_detector, measure
 from training.commands.train import SHIPPED_TEACHER
 from training.datasets import Dataset, open_dataset
 from training.datasets.frames import load_frames
@@ -38,9 +40,10 @@ from training.evaluate import evaluate, to_json
 from training.evaluate.baseline import untrained_auroc
 from training.loop import TrainRequest, train
 from training.metrics.ranking import auroc
-from training.networks.detector import QUIET_Z, Detector
+from training.networks.detector import QUIET_Z, Detector, HeadInput
 from training.recipe import LGFDR, make_config
-from training.run import RECORD_NAME, load_run
+from training.run import RECORD_NAME, Run, load_run
+from training.split import shaping_count
 from training.teacher.backbones import load_backbone
 
 if TYPE_CHECKING:
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
 
 DETECTORS = ("efficientad-s", "dfsc-efficientad-s", LGFDR)
 BANK = "memory bank on the backbone"
+STUDENT_HEAD = "with a head on the student"
 COLUMNS = (
     "image", "logical", "structural", "st", "ae",
     "pixel_ap", "au_pro", "structural_ap", "structural_pro", "st_ap", "st_pro",
@@ -119,6 +123,7 @@ def run_detector(args: argparse.Namespace, data: Path, model: str, seed: int) ->
         rows += [
             {**plain, "method": f"{model}, with the head", **areas(with_head, types)},
             {**plain, "method": f"{model}, published score", **areas(published, types)},
+            {**plain, "method": f"{model}, {STUDENT_HEAD}", **areas(student_head_scores(trained, data), types)},
         ]
     return rows
 
@@ -147,6 +152,19 @@ def published_scores(detector: Detector, dataset: Dataset) -> NDArray[np.float64
         low, high = np.quantile(usual, [Q_A, Q_B])
         combined += 0.5 * 0.1 * (values - low) / (high - low)
     return np.asarray(combined.max((1, 2)), np.float64)
+
+
+def student_head_scores(trained: Run, data: Path) -> NDArray[np.float64]:
+    """Test pictures by the same networks with a global head on the student in the score, as `--head student` fits it."""
+    cpu = torch.device("cpu")
+    dataset, detector = open_dataset(data, trained.config.seed), copy.deepcopy(trained.detector)
+    assert isinstance(detector, Detector)
+    detector.head_input = HeadInput.STUDENT
+    held_out = load_frames(dataset.validation, detector.size)
+    fit_detector(detector, load_frames(dataset.train, detector.size), held_out[: shaping_count(len(held_out))], cpu, 1.0)
+    with torch.no_grad():
+        shown = load_frames(dataset.test, detector.size)
+        return np.array([detector(torch.from_numpy(frame[None]))[0].view(-1)[0].item() for frame in shown])
 
 
 def run_baselines(data: Path, size: int) -> list[dict[str, Any]]:
