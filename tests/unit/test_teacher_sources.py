@@ -1,6 +1,7 @@
 """Where teachers come from: backbones in users' weight files, backbones' geometry, and teachers made elsewhere."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +10,11 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
+from training.commands.train import SHIPPED_TEACHER
 from training.errors import BackboneError, TeacherFileError
 from training.networks.pdn import Pdn, PdnSize
 from training.teacher.backbones import load_backbone
-from training.teacher.store import load_teacher
+from training.teacher.store import hash_file, load_teacher
 from training.weight_files import read_state_dict
 
 CPU = torch.device("cpu")
@@ -216,3 +218,18 @@ def test_weight_files_cannot_run_code(tmp_path):
     with pytest.raises(BackboneError, match="cannot read"):
         read_state_dict(path, BackboneError)
     assert not mark.exists()
+
+
+def test_the_teacher_that_ships_is_the_one_its_card_describes():
+    card = (Path(__file__).resolve().parents[2] / "docs" / "teacher.md").read_text()
+    teacher, info = load_teacher(SHIPPED_TEACHER)
+    assert SHIPPED_TEACHER.stat().st_size <= 6_000_000
+    assert f"sha256 beginning {hash_file(SHIPPED_TEACHER)[:8]}" in card
+    assert (info.model, info.backbone, info.complete) == ("pdn-s", "efficientnet-lite2", True)
+    assert f"--steps {info.steps} --batch {info.batch} --textures {info.textures} --seed {info.seed}" in card
+    assert f"{info.images} photographs" in card
+    assert f"| .{round(1000 * info.held_out_loss)} of the variance" in card
+    with torch.no_grad():
+        vectors = teacher(torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0)))
+    assert torch.isfinite(vectors).all()
+    assert (vectors.std((0, 2, 3)) > 0).all(), "a channel that never speaks teaches nothing"
