@@ -246,7 +246,7 @@ def train(request: TrainRequest) -> Run:
         figures |= fit_detector(detector, frames, shaping, request.device, config.head_weight)
     record = RunRecord(
         config=config, product=dataset.name, data_sha256=identity["data_sha256"], split=dataset.split,
-        pictures={"train": len(frames), "validation": len(held_out)},
+        pictures={"train": len(frames), "validation": len(held_out)}, held_out=dataset.held_out,
         teacher=origin, teacher_sha256=identity["teacher_sha256"], natural=natural.said,
         steps=trainer.step_number, wall_s=round(wall_s + time.monotonic() - fitting, 1), figures=figures,
         warnings=cautions(config, detector, figures, parts=len(frames), teacher=origin,

@@ -54,6 +54,7 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         data_sha256: Hash over the names and bytes of all pictures trained and fitted on.
         split: How the validation pictures came about.
         pictures: How many were trained on, and how many limits and quantiles were fitted on.
+        held_out: Names of the latter's files in the data set, in the order in which they are used; empty in runs of before.
         teacher: Where the teacher came from; None for a model without one, whose pretrained features the recipe names.
         teacher_sha256: Hash of the teacher file, or of the pretrained features' weights.
         natural: Which pictures of other things painted damage and penalty used.
@@ -81,6 +82,7 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     packages: dict[str, str]
     commit: str
     created_utc: str
+    held_out: list[str] = []
     schema: int = SCHEMA_VERSION
 
 

@@ -40,6 +40,7 @@ def test_a_run_is_whole_and_loads_as_it_was(request_for, model, tmp_path):
     assert equal(weights(read), weights(made))
     assert read.config.model == model
     assert read.record.pictures == {"train": 6, "validation": 4}
+    assert read.record.held_out == [f"validation/good/{i}.png" for i in range(4)]
     assert read.record.teacher.backbone == "none"
     assert len(read.record.data_sha256) == len(read.record.teacher_sha256) == 64
     frame = np.random.default_rng(0).integers(0, 256, (1, 128, 128, 3), np.uint8)

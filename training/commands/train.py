@@ -74,7 +74,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     dfsc.add_argument("--dfsc-margin", type=float, help="margin, as a multiple of tau unless --dfsc-absolute")
     dfsc.add_argument("--dfsc-absolute", action="store_true", help="the margin is a squared difference, not a multiple of tau")
     dfsc.add_argument("--dfsc-by-position", action="store_true", help="split grid positions instead of single elements")
-
+    dfsc.add_argument("--dfsc-margin-most", type=float, help="largest margin, as a squared difference")
+    dfsc.add_argument("--dfsc-all-elements", action="store_true", help="novel elements count in the auto-encoder's loss, too")
+    dfsc.add_argument("--dfsc-start", type=float, help="part of the auto-encoder's steps before the constraint begins, 0 to 1")
+    dfsc.add_argument("--dfsc-ramp", type=float, help="part of the steps over which lambda then grows to its value, 0 to 1")
     parser.add_argument(
         "--knob",
         action="append",
@@ -103,6 +106,8 @@ def run(args: argparse.Namespace) -> int:
     asked = {
         "weight": args.dfsc_weight, "quantile": args.dfsc_quantile, "margin": args.dfsc_margin,
         "margin_of_tau": False if args.dfsc_absolute else None, "by_position": True if args.dfsc_by_position else None,
+        "margin_most": args.dfsc_margin_most, "similar_only": False if args.dfsc_all_elements else None,
+        "start": args.dfsc_start, "ramp": args.dfsc_ramp,
     }  # fmt: skip
     chosen = {name: value for name, value in asked.items() if value is not None}
     if chosen and not args.model.startswith("dfsc-"):

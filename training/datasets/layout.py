@@ -55,6 +55,11 @@ class Dataset:
         return digest.hexdigest()
 
     @property
+    def held_out(self) -> list[str]:
+        """Names (relative to the folder) of the validation files, in order."""
+        return [self._key(item.path) for item in self.validation]
+
+    @property
     def types(self) -> list[str]:
         """Types in the test list, "good" first."""
         return list(dict.fromkeys(item.type for item in self.test))

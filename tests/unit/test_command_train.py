@@ -1,0 +1,72 @@
+"""`onbelt train`: what is asked for on the command line is what is trained."""
+
+import msgspec
+import pytest
+
+from edge import cli
+from tests.support.trainings import make_ground
+from training import loop
+from training.losses import DfscKnobs
+
+
+class Asked(Exception):  # noqa: N818 no error: it carries the request out of the command
+    """The training that would have begun."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_ground(tmp_path_factory.mktemp("ground")).data
+
+
+@pytest.fixture
+def ask(data, tmp_path, monkeypatch):
+    def stop(request):
+        raise Asked(request)
+
+    def asked(*words, model="dfsc-efficientad-s"):
+        monkeypatch.setattr(loop, "train", stop)
+        with pytest.raises(Asked) as found:
+            cli.main(["train", str(data), "--model", model, "--out", str(tmp_path / "run"), *words])
+        return found.value.args[0]
+
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("words", "changed"),
+    [
+        ([], {}),
+        (["--dfsc-weight", "0.5"], {"weight": 0.5}),
+        (["--dfsc-quantile", "0.9"], {"quantile": 0.9}),
+        (["--dfsc-margin", "2", "--dfsc-absolute"], {"margin": 2.0, "margin_of_tau": False}),
+        (["--dfsc-by-position"], {"by_position": True}),
+        (["--dfsc-margin-most", "4"], {"margin_most": 4.0}),
+        (["--dfsc-all-elements"], {"similar_only": False}),
+        (["--dfsc-start", "0", "--dfsc-ramp", "0.5"], {"start": 0.0, "ramp": 0.5}),
+    ],
+)
+def test_every_knob_of_the_constraint_has_its_option(ask, words, changed):
+    assert ask(*words).config.dfsc == msgspec.structs.replace(DfscKnobs(), **changed)
+
+
+def test_no_knob_of_the_constraint_lacks_an_option(data, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    said = capsys.readouterr().out
+    options = {"weight", "quantile", "margin", "absolute", "by-position", "margin-most", "all-elements", "start", "ramp"}
+    assert all(f"--dfsc-{option}" in said for option in options)
+    assert len(options) == len(msgspec.structs.fields(DfscKnobs))
+
+
+def test_the_constraint_s_options_are_refused_for_models_without_it(data, tmp_path, capsys):
+    words = ["train", str(data), "--model", "efficientad-s", "--out", str(tmp_path / "run"), "--dfsc-start", "0.2"]
+    assert cli.main(words) != 0
+    assert "act on models named dfsc-*" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("head", "weight"), [("off", 0.0), ("teacher", 1.0), ("student", 1.0)])
+def test_the_global_head_counts_where_it_is_asked_for(ask, head, weight):
+    config = ask("--head", head, model="efficientad-s").config
+    assert config.head_weight == weight
+    assert config.head_input == ("student" if head == "student" else "teacher")
+    assert config.dfsc is None
