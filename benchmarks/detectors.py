@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from benchmarks.page import replace_block
-from benchmarks.resumable import Row, made_when, run_missing
+from benchmarks.resumable import Row, made_when, origin_of, run_missing
 from benchmarks.structural import structural_figures
 from training.baselines import MemoryBank
 from training.calibrate import Q_A, Q_B, fit_detector, measure
@@ -77,6 +77,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=128, metavar="PX", help="side of the pictures (default: %(default)s)")
     parser.add_argument("--steps", type=int, metavar="N", help="steps of each run (default: the recipe's)")
     parser.add_argument("--knob", action="append", default=[], metavar="NAME=VALUE", help="a knob of EfficientAD (repeatable)")
+    parser.add_argument(
+        "--teacher", type=Path, default=SHIPPED_TEACHER, metavar="FILE", help="EfficientAD's (default: the one that ships)"
+    )
+    parser.add_argument("--label", default="", metavar="WORDS", help="what to call rows of another --knob, --steps or --teacher")
     parser.add_argument("--natural", type=Path, metavar="DIR", help="photographs (default: generated pictures)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
     parser.add_argument("--only-read", action="store_true", help="make the table of what is there")
@@ -91,13 +95,14 @@ def folder_of(args: argparse.Namespace) -> Path:
 
 def run_detector(args: argparse.Namespace, data: Path, model: str, seed: int) -> list[dict[str, Any]]:
     """Train where that is not done yet, and evaluate: by its own score, and by the others its networks allow."""
-    out = folder_of(args) / "runs" / f"{data.name}-{model}-{seed}"
+    name = f"{model}, {args.label}" if args.label else model
+    out = folder_of(args) / "runs" / f"{data.name}-{name.replace(', ', '-').replace(' ', '_')}-{seed}"
     if not (out / RECORD_NAME).exists():
         changes = () if model == LGFDR else args.knob
         config = make_config(model, size=args.size, seed=seed, steps=args.steps, changes=changes)
         dataset = open_dataset(data, seed)
         resume = (out / "checkpoint.pt").exists()
-        train(TrainRequest(dataset, config, SHIPPED_TEACHER, out, args.natural, torch.device("cpu"), resume=resume))
+        train(TrainRequest(dataset, config, args.teacher, out, args.natural, torch.device("cpu"), resume=resume))
     trained = load_run(out)
     record = trained.record
     evaluation = evaluate(out, data)
@@ -106,12 +111,12 @@ def run_detector(args: argparse.Namespace, data: Path, model: str, seed: int) ->
     plain = {"data": data.name, "seed": seed, "size": record.config.size, "steps": 0, "wall_s": 0}
     rows = [
         {
-            **plain, "method": model, "steps": record.steps, "wall_s": round(record.wall_s),
+            **plain, "method": name, "steps": record.steps, "wall_s": round(record.wall_s),
             **areas([one.scores.raw for one in evaluation.judged], types),
             "low": found["image_auroc_interval"][0], "high": found["image_auroc_interval"][1],
             "st": found["branches"]["st"], "ae": found["branches"]["ae"], "good": found["good"], "bad": found["bad"],
             "pixel_ap": found["pixel_ap"], "au_pro": found["au_pro_0.3"],
-            **structural_figures(evaluation, open_dataset(data, seed)),
+            **structural_figures(evaluation, open_dataset(data, seed)), **origin_of(record),
         }
     ]  # fmt: skip
     if isinstance(trained.detector, Detector):
@@ -121,9 +126,9 @@ def run_detector(args: argparse.Namespace, data: Path, model: str, seed: int) ->
         with_head = np.array([one.scores.raw for one in evaluation.judged]) + louder
         published = published_scores(trained.detector, open_dataset(data, seed))
         rows += [
-            {**plain, "method": f"{model}, with the head", **areas(with_head, types)},
-            {**plain, "method": f"{model}, published score", **areas(published, types)},
-            {**plain, "method": f"{model}, {STUDENT_HEAD}", **areas(student_head_scores(trained, data), types)},
+            {**plain, "method": f"{name}, with the head", **areas(with_head, types)},
+            {**plain, "method": f"{name}, published score", **areas(published, types)},
+            {**plain, "method": f"{name}, {STUDENT_HEAD}", **areas(student_head_scores(trained, data), types)},
         ]
     return rows
 
@@ -230,10 +235,11 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
     if args.threads:
         torch.set_num_threads(args.threads)
-    wanted = [(data, model, seed) for seed in args.seeds for data in args.sets for model in args.detectors]
+    named = f", {args.label}" if args.label else ""
+    wanted = [(data, model + named, seed) for seed in args.seeds for data in args.sets for model in args.detectors]
 
     def run(data: Path, model: str, seed: int, rows: list[Row]) -> list[Row]:
-        made = run_detector(args, data, model, seed)
+        made = run_detector(args, data, model.removesuffix(named), seed)
         if not any((row["data"], row["method"], row["size"]) == (data.name, BANK, args.size) for row in rows):
             made += run_baselines(data, args.size)
         return made

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from benchmarks.page import replace_block
-from benchmarks.resumable import Row, made_when, run_missing
+from benchmarks.resumable import Row, made_when, origin_of, run_missing
 from benchmarks.structural import structural_figures
 from export.passes import passes_of
 from export.run_graph import build_engine
@@ -122,7 +122,7 @@ def run_one(args: argparse.Namespace, data: Path, variant: str, seed: int) -> di
         "data": data.name, "variant": variant, "size": args.size, "seed": seed, "steps": record.steps,
         "wall_s": round(record.wall_s),
         "left": {name: round(value, 4) for name, value in record.figures.items() if name.startswith("left_")},
-        "cause": found["cause"] and found["cause"]["accuracy"], **figures,
+        "cause": found["cause"] and found["cause"]["accuracy"], **figures, **origin_of(record),
     }  # fmt: skip
 
 

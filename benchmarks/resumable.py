@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.engine.machine import this_machine
+from training.run import RunRecord
 
 Row = dict[str, Any]
 
@@ -47,6 +48,14 @@ def run_missing(
         with results.open("a") as stream:
             stream.writelines(json.dumps(row) + "\n" for row in made)
     return rows
+
+
+def origin_of(record: RunRecord) -> Row:
+    """What a training's figures hang on beside machine and day: versions, data, teacher and photographs."""
+    return {
+        "torch": record.packages["torch"], "commit": record.commit[:12], "data_sha256": record.data_sha256[:12],
+        "teacher_sha256": record.teacher_sha256[:12], "natural": record.natural,
+    }  # fmt: skip
 
 
 def _rounded(row: Row) -> Row:

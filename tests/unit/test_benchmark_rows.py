@@ -68,3 +68,39 @@ def test_the_committed_rows_can_be_read():
         keys = [(row["data"], row[label], row["size"], row["seed"]) for row in rows]
         assert len(keys) == len(set(keys)) > 0
         assert made_when(rows)
+
+
+def test_rows_of_another_setting_have_a_label_and_are_trained_beside_the_plain_ones(tmp_path, monkeypatch):
+    asked = []
+
+    def run_detector(args, data, model, seed):
+        asked.append((model, args.label, args.knob))
+        return [
+            {
+                "data": data.name,
+                "method": f"{model}, {args.label}",
+                "size": 128,
+                "seed": seed,
+                "image": 0.9,
+                "steps": 4,
+                "wall_s": 0,
+            }
+        ]
+
+    monkeypatch.setattr(detectors, "run_detector", run_detector)
+    monkeypatch.setattr(detectors, "run_baselines", lambda data, size: [])
+    words = [
+        "nut",
+        "--out",
+        str(tmp_path),
+        "--results",
+        str(tmp_path / "rows.jsonl"),
+        "--detectors",
+        "efficientad-s",
+        "--seeds",
+        "0",
+    ]
+    labelled = [*words, "--label", "few parts as they are", "--knob", "least_parts=0"]
+    for _ in range(2):
+        assert detectors.main(labelled) == 0
+    assert asked == [("efficientad-s", "few parts as they are", ["least_parts=0"])]
