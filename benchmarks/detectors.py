@@ -30,7 +30,7 @@ import torch
 from benchmarks.page import replace_block
 from benchmarks.resumable import Row, made_when, origin_of, run_missing
 from benchmarks.structural import structural_figures
-from training.baselines import MemoryBank
+from training.baselines import MemoryBank, backbone_vectors
 from training.calibrate import Q_A, Q_B, fit_detector, measure
 from training.commands.train import SHIPPED_TEACHER
 from training.datasets import Dataset, open_dataset
@@ -175,7 +175,9 @@ def student_head_scores(trained: Run, data: Path) -> NDArray[np.float64]:
 def run_baselines(data: Path, size: int) -> list[dict[str, Any]]:
     """Nearest neighbours of the backbone's vectors, and an untrained network."""
     dataset = open_dataset(data)
-    bank = MemoryBank(load_backbone("efficientnet-lite2", torch.device("cpu")), load_frames(dataset.train, size))
+    bank = MemoryBank(
+        backbone_vectors(load_backbone("efficientnet-lite2", torch.device("cpu"))), load_frames(dataset.train, size)
+    )
     neighbours = areas(bank.score(load_frames(dataset.test, size)), [item.type for item in dataset.test])
     kinds = untrained_auroc(dataset, size)
     counts = [sum(item.type == kind for item in dataset.test) for kind in kinds]

@@ -6,6 +6,7 @@ has gained nothing by its training but speed. Both are fitted on good parts alon
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,9 @@ from training.teacher.levels import BACKBONE_SCALE, Backbone, sample_levels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+Describe = Callable[[torch.Tensor], torch.Tensor]
+"""(N, 3, S, S) normalized pictures -> (N, C, g, g) vectors."""
 
 _BATCH = 8
 
@@ -54,18 +58,28 @@ class RandomPdn:
         return self._head.distance(self._pooled(frames))
 
 
+def backbone_vectors(backbone: Backbone) -> Describe:
+    """What a backbone says of a picture at the patches of a PDN, every channel as it comes."""
+
+    def describe(x: torch.Tensor) -> torch.Tensor:
+        large = torch.nn.functional.interpolate(x, scale_factor=BACKBONE_SCALE, mode="bilinear", align_corners=False)
+        return sample_levels(backbone(large), backbone.levels, grid_side(x.shape[-1]))
+
+    return describe
+
+
 class MemoryBank:
-    """Nearest neighbours among the backbone's own vectors of good parts, after PatchCore (arXiv 2106.08265) without its coreset.
+    """Nearest neighbours among a network's vectors of good parts, after PatchCore (arXiv 2106.08265) without its coreset.
 
     Args:
-        backbone: The network the teacher was distilled from.
+        describe: A teacher, or the backbone it was distilled from (`backbone_vectors`).
         frames: (N, S, S, 3) uint8 good parts.
         seed: Seed of the draw of vectors that are kept.
         device: Where to work.
     """
 
-    def __init__(self, backbone: Backbone, frames: NDArray[np.uint8], seed: int = 0, device: torch.device | None = None) -> None:
-        self._backbone, self._device = backbone, device or torch.device("cpu")
+    def __init__(self, describe: Describe, frames: NDArray[np.uint8], seed: int = 0, device: torch.device | None = None) -> None:
+        self._describe, self._device = describe, device or torch.device("cpu")
         vectors = torch.cat([self._vectors(frames[i : i + 1]) for i in range(len(frames))])
         # A channel that good parts hardly use must not drown the others by its rare words.
         std = vectors.std(0)
@@ -76,10 +90,7 @@ class MemoryBank:
 
     @torch.no_grad()
     def _vectors(self, frames: NDArray[np.uint8]) -> torch.Tensor:
-        x = to_input(frames, self._device)
-        large = torch.nn.functional.interpolate(x, scale_factor=BACKBONE_SCALE, mode="bilinear", align_corners=False)
-        sampled = sample_levels(self._backbone(large), self._backbone.levels, grid_side(frames.shape[1]))
-        return sampled.permute(0, 2, 3, 1).flatten(0, 2)
+        return self._describe(to_input(frames, self._device)).permute(0, 2, 3, 1).flatten(0, 2)
 
     def score(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
         """(N, S, S, 3) uint8 -> (N,) largest distance of a patch from its nearest neighbour among good ones."""
