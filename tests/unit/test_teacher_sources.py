@@ -228,6 +228,7 @@ def test_the_teacher_that_ships_is_the_one_its_card_describes():
     assert (info.model, info.backbone, info.complete) == ("pdn-s", "efficientnet-lite2", True)
     assert f"--steps {info.steps} --batch {info.batch} --textures {info.textures} --seed {info.seed}" in card
     assert f"{info.images} photographs" in card
+    assert info.held_out_loss is not None
     assert f"| .{round(1000 * info.held_out_loss)} of the variance" in card
     with torch.no_grad():
         vectors = teacher(torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0)))
