@@ -131,7 +131,7 @@ def plan_of(layers: Sequence[Layer]) -> Plan:
 
 
 PLANS: dict[str, Plan] = {EfficientNetLite2.name: _lite2()}
-"""Name of a backbone -> its layers. A user's own is one entry here and one in `_READERS`."""
+"""Name of a backbone -> its layers. It holds one; `load_pyramid` reads no other yet."""
 
 
 def reading_matrix(cells: int, side: int, stride_px: float, offset_px: float) -> torch.Tensor:
