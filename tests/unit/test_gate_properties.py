@@ -366,12 +366,29 @@ QUICK = settings(
 )
 
 
+def worlds_of(machine: type[GateMachine]) -> list[GateMachine]:
+    """Every world that was tried; each asserts after every step, and what they did in all shows that there was something to."""
+    tried: list[GateMachine] = []
+
+    def begin() -> GateMachine:
+        tried.append(machine())
+        return tried[-1]
+
+    run_state_machine_as_test(begin, settings=QUICK)
+    return tried
+
+
 def test_the_gate_never_opens_without_a_valid_pass_in_time_of_the_current_boot_for_that_part():
-    run_state_machine_as_test(GateMachine, settings=QUICK)
+    tried = worlds_of(GateMachine)
+    assert len(tried) >= QUICK.max_examples
+    assert sum(len(world.opened) for world in tried) > 30, "a gate that never opens keeps every rule"
+    assert sum(len(world.closed) for world in tried) > 100, "a gate that never refuses a part shows nothing"
 
 
 def test_nothing_goes_to_reinspection_that_a_pass_would_not_let_through():
-    run_state_machine_as_test(DoubtingMachine, settings=QUICK)
+    tried = worlds_of(DoubtingMachine)
+    assert sum(len(world.doubted) for world in tried if isinstance(world, DoubtingMachine)) > 5, "nothing went to re-inspection"
+    assert sum(len(world.opened) for world in tried) > 20
 
 
 def test_the_machine_really_sends_parts_to_reinspection():
