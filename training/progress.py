@@ -60,14 +60,14 @@ class Progress:
             return
         self._shown = now
         rate = 0.0 if step == self._phase_first else (step - self._phase_first) / max(1e-9, now - self._phase_start)
-        told = f"{rate:.2f} steps/s, {(phase_end - step) / rate:.0f} s left in this phase" if rate else "first step of this phase"
+        pace = f"{rate:.2f} steps/s, {(phase_end - step) / rate:.0f} s left in this phase" if rate else "first step of this phase"
         line = {"step": step, "phase": phase, "steps_per_s": round(rate, 3), "elapsed_s": round(now - self._start, 1)}
         line.update({name: round(value, 6) for name, value in self._means.items()})
         with self._log.open("ab") as log:
             log.write(msgspec.json.encode(line) + b"\n")
         shown = " ".join(f"{name} {value:.4f}" for name, value in self._means.items())
         print(
-            f"{phase} step {step}/{self._last} {shown} | {told}",
+            f"{phase} step {step}/{self._last} {shown} | {pace}",
             file=self._stream, flush=True,
         )  # fmt: skip
 

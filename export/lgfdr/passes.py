@@ -1,10 +1,9 @@
 """LGFDR's graphs: float, and INT8 where a convolution bears it.
 
-A mix (`export.search`) gives each convolution a form of its own, for they err very differently: alone in INT8 (the tray's
-detector, 128 px) they move the score near the limit by .002 (the global tower's first one) to .061 of it (the discriminator's
-first one, whose input reaches far), and the local tower's two large ones, a third of all multiplications, by .003 and .004.
-What stays in float keeps 32 bits: in half precision all of it together moved the score by .003, and there two changed verdicts
-of 4,000 may be too many.
+A mix (`export.search`) gives each convolution a form of its own, for they err very differently (docs/lgfdr.md has the
+figures): most by the discriminator's first one, whose input reaches far, and little by the local tower's two large ones, which
+are a third of all multiplications. What stays in float keeps 32 bits: in half precision it moved the score near the limit, and
+there two changed verdicts of 4,000 may be too many.
 
 Every quantized activation is symmetric without a shift: most convolutions pad, and padding must stay zero. Features are compared
 with what is rebuilt of them, so the pyramid's own rounding, which is in both, counts less than its size; the pooled head listens
@@ -69,10 +68,8 @@ def even_factors(seen: Mapping[str, Activation]) -> dict[str, Array]:
     """What brings every channel of a point to the reach of its largest, so that each uses all integers.
 
     Channels that hardly spoke are brought up by `MOST_FACTOR` at most. After Nagel et al., "Data-free quantization through
-    weight equalization and bias correction" (ICCV 2019, section 4.1), in full on the activations' side. Measured on commutator's
-    detector, deviation of the raw score near the limit, in units of it, of each part alone in INT8: discriminator .132 -> .057,
-    global tower .014 -> .006, local tower .019 -> .017, pyramid .057 -> .060; half of it (the factors' roots): .137, .008, .013,
-    .077.
+    weight equalization and bias correction" (ICCV 2019, section 4.1), in full on the activations' side: half of it (the
+    factors' roots) left the discriminator as it was. What it brings each part: docs/lgfdr.md, "In the graph".
     """
     return {
         point: (activation.amax or 1.0) / np.maximum(activation.peaks, (activation.amax or 1.0) / MOST_FACTOR)

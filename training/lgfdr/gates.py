@@ -3,7 +3,8 @@
 Stated by the paper: the head fuses both adaptively. Our reading follows selective kernels (Li et al., CVPR 2019): the sum of both
 is pooled over the picture, squeezed, and two full connections give each branch a weight a channel; a softmax over the branches
 makes the weights sum to 1. The other gates weigh the sum of both: SE (Hu et al., CVPR 2018), ECA (Wang et al., CVPR 2020) and
-SimAM (Yang et al., ICML 2021), each after its paper's formula. All begin at the plain mean of the two.
+SimAM (Yang et al., ICML 2021), each after its paper's formula but for the half that SimAM's loses (`SimamGate`). The head, SE and
+ECA begin at the plain mean of the two; SimAM's weights are at least a half everywhere, so it begins at the mean or beyond.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class EcaGate(nn.Module):
 class SimamGate(nn.Module):
     """R = sigmoid(e - 1/2) * U, e = (U - mean)^2 / (4 (variance + lambda)) + 1/2, channel by channel, with U = L + G.
 
-    SimAM takes sigmoid(e); the 1/2 is taken off so that it begins at the mean of both like the other gates.
+    SimAM takes sigmoid(e); the 1/2 is taken off so that a cell like all others gets the mean of both, as with the other gates.
     """
 
     def forward(self, local: torch.Tensor, global_: torch.Tensor) -> torch.Tensor:

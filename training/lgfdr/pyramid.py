@@ -82,10 +82,10 @@ class Plan:
 def _lite2() -> Plan:
     """EfficientNet-Lite2 (Tan and Le, ICML 2019) up to block 8.
 
-    Levels: after blocks 3, 6 and 8 (24, 48 and 88 channels), each before any ReLU6. The teacher's registry takes the 288 expanded
-    channels within block 6 instead. Most of those are silent on most cells, and once brought to unit variance their rare words
-    drown the rest: on the tray (150 parts, 300 steps) they told structural defects by .56 alone, the levels above and below them
-    by .82 and .86, all three together by .63.
+    Levels: after blocks 3, 6 and 8 (24, 48 and 88 channels), each before any ReLU6; the teacher's backbone has the same. The
+    288 expanded channels within block 6, once the middle level there, are silent on most cells, and brought to unit variance
+    their rare words drown the rest: on the tray (150 parts, 300 steps) they told structural defects by .56 alone, the levels
+    above and below them by .82 and .86, all three together by .63.
     """
     layers = [Layer(3, 32, 3, 2, (0, 1), depthwise=False, relu6=True, source=(-1, "_conv_stem", "_bn0"))]
     # (outputs, expansion, kernel, stride, pads of the depthwise convolution) of blocks 0 to 8
@@ -131,7 +131,7 @@ def plan_of(layers: Sequence[Layer]) -> Plan:
 
 
 PLANS: dict[str, Plan] = {EfficientNetLite2.name: _lite2()}
-"""Name of a backbone -> its layers. It holds one; `load_pyramid` reads no other yet."""
+"""Name of a backbone (`training.lgfdr.knobs.BACKBONES`) -> its layers; `load_pyramid` reads their weights from its package."""
 
 
 def reading_matrix(cells: int, side: int, stride_px: float, offset_px: float) -> torch.Tensor:
