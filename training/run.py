@@ -21,9 +21,9 @@ import msgspec
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from training.errors import RunError
+from training.errors import RecipeError, RunError
 from training.lgfdr.detector import LgfdrDetector
-from training.lgfdr.knobs import LgfdrKnobs
+from training.lgfdr.knobs import LgfdrKnobs, check_knobs
 from training.networks.detector import Detector, HeadInput
 from training.recipe import RunConfig  # noqa: TC001 msgspec evaluates the annotations of RunRecord when it decodes
 from training.teacher.store import TeacherInfo, write_atomically
@@ -181,10 +181,12 @@ def load_run(path: Path) -> Run:
             )
         record = msgspec.json.decode(record_path.read_bytes(), type=RunRecord)
         config = record.config
+        if isinstance(config.knobs, LgfdrKnobs):
+            check_knobs(config.knobs, config.size)
         detector = empty_detector(config)
         detector.load_state_dict(load(weights_path.read_bytes()))
     except FileNotFoundError as exc:
         raise RunError(f"{path}: {weights_path.name} is missing; copy the whole folder, or train again") from exc
-    except (msgspec.DecodeError, SafetensorError, RuntimeError, KeyError, ValueError) as exc:
+    except (msgspec.DecodeError, SafetensorError, RuntimeError, KeyError, ValueError, ArithmeticError, RecipeError) as exc:
         raise RunError(f"{path}: the run is damaged or does not fit its own record: {exc}") from exc
     return Run(path, record, detector.eval().requires_grad_(requires_grad=False))

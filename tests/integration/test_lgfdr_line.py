@@ -8,15 +8,23 @@ from edge.bundle.reader import open_bundle
 from edge.bundle.signing import default_trust
 from edge.cli import main
 from export import pipeline
+from tests.support.rig import Ear, Process, until
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.broker, pytest.mark.usefixtures("one_thread")]
 
 
 def spoken(capsys):
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_from_pictures_to_verdicts(tmp_path, capsys, monkeypatch):
+@pytest.fixture
+def ear(mosquitto):
+    heard = Ear(mosquitto.port)
+    yield heard
+    heard.close()
+
+
+def test_from_pictures_to_verdicts(tmp_path, capsys, monkeypatch, mosquitto, ear):
     # The certificate's picture counts are made small: what they prove is tested elsewhere, that they are made is tested here.
     for name, count in {"RANGE_PICTURES": 3, "CERTIFICATE_DAMAGED": 6, "AGREEMENT_PICTURES": 4}.items():
         monkeypatch.setattr(pipeline, name, count)
@@ -54,11 +62,39 @@ def test_from_pictures_to_verdicts(tmp_path, capsys, monkeypatch):
     verdicts = spoken(capsys)
     assert len(verdicts) == 2
     for verdict in verdicts:
-        assert verdict["verdict"] in {"pass", "reject"}
-        assert verdict["score"] > 0
+        assert (verdict["verdict"] == "reject") == (verdict["score"] > 1)
         assert 0 < verdict["p"] <= 1
-        assert verdict["cause"] in {None, "structural", "logical", "global"}
+        loud = {"structural": verdict["st"], "logical": verdict["ae"]}
+        assert verdict["cause"] == (max(loud, key=loud.__getitem__) if verdict["verdict"] == "reject" else None)
 
+    areas = []
     for model in (bundle, out):
         assert main(["evaluate", str(model), str(tray), "--json"]) == 0
-        assert 0 <= spoken(capsys)[-1]["image_auroc"] <= 1
+        areas.append(spoken(capsys)[-1]["image_auroc"])
+    assert areas[0] == pytest.approx(areas[1], abs=0.05), "the bundle tells what the float networks tell"
+
+    assert main(["bench", str(bundle), "--engine", "openvino", "--threads", "1", "--frames", "12", "--json"]) == 0
+    measured = spoken(capsys)[-1]
+    assert (measured["model"], measured["n"]) == ("lgfdr", 12)
+    assert 0 < measured["frame_to_verdict_ms"]["p50"] < 1000
+
+    station = Process(
+        tmp_path,
+        mosquitto.port,
+        model={"bundle": str(bundle), "threads": 1},
+        camera={"kind": "folder", "folder": {"path": str(pictures[0].parent)}},
+    ).start()
+    line = station.line()
+    try:
+        assert until(lambda: ear.last("beat").get("armed") is True, 60), station.log.read_text()
+        line.parts(4, 5)
+        assert until(lambda: len(ear.verdicts()) == 4, 30), station.log.read_text()
+        shown = sorted((tray / "test" / "good").glob("*.png"))
+        assert main(["judge", str(bundle), *map(str, shown), "--engine", "openvino", "--threads", "1", "--json"]) == 0
+        expected = {round(one["score"], 3) for one in spoken(capsys)}
+        assert {round(one.score.cal, 3) for one in ear.verdicts()} == expected
+        assert {one.verdict for one in ear.verdicts()} <= {"pass", "reject"}
+    finally:
+        line.close()
+        code, _ = station.terminate()
+    assert code == 0, station.log.read_text()

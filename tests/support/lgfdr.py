@@ -11,7 +11,8 @@ SIZE = 128
 SWITCHES = [
     {}, {"maps": "fused"}, {"gate": "mean"}, {"gate": "se"}, {"gate": "eca"}, {"gate": "simam"},
     {"maps": "towers", "smooth_cells": 1}, {"weighed_error": "root"}, {"loudest_st": 2, "loudest_ae": 8},
-    {"towers": "local"}, {"towers": "global"}, {"towers": "global", "maps": "fused"}, {"token_blind": -1}, {"token_cells": 8},
+    {"towers": "local"}, {"towers": "global"}, {"towers": "global", "maps": "fused"}, {"towers": "global", "maps": "towers"},
+    {"token_blind": -1}, {"token_cells": 8}, {"token_heads": 2}, {"pooled_head": True},
 ]  # fmt: skip
 """Changes of knobs, one of every kind."""
 

@@ -70,3 +70,15 @@ def test_the_global_head_counts_where_it_is_asked_for(ask, head, weight):
     assert config.head_weight == weight
     assert config.head_input == ("student" if head == "student" else "teacher")
     assert config.dfsc is None
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--head", "teacher"], "its own is --knob pooled_head=true"),
+        (["--teacher", "t.safetensors"], "expected no --teacher, got"),
+    ],
+)
+def test_what_lgfdr_has_not_is_refused(data, tmp_path, capsys, words, said):
+    assert cli.main(["train", str(data), "--model", "lgfdr", "--out", str(tmp_path / "run"), *words]) != 0
+    assert said in capsys.readouterr().err

@@ -140,6 +140,9 @@ def test_the_loss_counts_every_reconstruction():
         ({"noise": -1.0}, "noise"), ({"discriminator_steps": 0}, "maps=fused"),
         ({"damage_versions": 0, "damage_pictures": 0}, "for the discriminator to learn from"),
         ({"damage_share": 2.0}, "damage_share"), ({"rate": 0.0}, "rate"), ({"steps": 0}, "steps"),
+        ({"weight_decay": -1.0}, "weight_decay: expected at least 0"), ({"clip_norm": 0.0}, "clip_norm: expected above 0"),
+        ({"store_mib": -1}, "store_mib: expected at least 1"),
+        ({"backbone": "resnet"}, "backbone: expected one of efficientnet-lite2"),
     ],
 )  # fmt: skip
 def test_knobs_out_of_range_are_refused(changes, message):

@@ -60,10 +60,11 @@ def test_towers_are_shown_painted_pictures_and_rebuild_the_part_itself():
         assert torch.equal(targets, seen) != shown
 
 
-def test_without_room_for_painted_pictures_the_discriminator_is_refused():
-    frames, knobs = pictures(3, SIZE), small_knobs(store_mib=0)
+@pytest.mark.parametrize("maps", ["discriminator", "fused"])
+def test_without_room_for_painted_pictures_what_learns_from_them_is_refused(maps):
+    frames, knobs = pictures(3, SIZE), small_knobs(store_mib=0, maps=maps)
     detector = assemble_detector(knobs, SIZE, 0, frames, CPU)
-    with pytest.raises(RecipeError, match="0 MiB hold no painted picture beside the 3 unpainted: raise --knob store_mib"):
+    with pytest.raises(RecipeError, match=r"0 MiB hold none beside the 3 unpainted, .*: raise --knob store_mib"):
         LgfdrTrainer(knobs, 0, detector, frames, texture, CPU)
 
 

@@ -1,5 +1,7 @@
 """LGFDR's training: to the same bits after a stop in either phase, and something is learnt."""
 
+import json
+
 import msgspec
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from tests.support.lgfdr import SIZE, small_knobs
 from tests.support.trainings import watch_parts
 from training.balance import Branch, balanced
 from training.datasets import open_dataset
-from training.errors import RunError
+from training.errors import RecipeError, RunError
 from training.lgfdr.detector import LgfdrDetector
 from training.lgfdr.fit import fit_lgfdr
 from training.lgfdr.pyramid import load_pyramid
@@ -19,7 +21,7 @@ from training.lgfdr.trainer import LgfdrTrainer, assemble_detector
 from training.loop import TrainRequest, train
 from training.progress import Progress
 from training.recipe import make_config
-from training.run import load_run
+from training.run import RECORD_NAME, load_run
 from training.teacher.textures import generate_texture
 
 CPU = torch.device("cpu")
@@ -136,3 +138,23 @@ def test_few_parts_are_shown_as_many_and_recorded_as_few(request_for, monkeypatc
     assert not equal(many, few)
     assert any("6 parts to learn from are few" in warning for warning in many.record.warnings)
     assert not any("learn from are few" in warning for warning in few.record.warnings)
+
+
+def test_a_score_in_which_nothing_counts_is_refused(request_for):
+    with pytest.raises(
+        RecipeError, match=r"nothing counts in the score: the global tower leaves [\d.]+ of .*; train more steps, or take"
+    ):
+        train(request_for(towers="global", maps="fused", damage_share=0.0))
+
+
+@pytest.mark.parametrize(
+    ("knob", "value"), [("token_cells", 0), ("token_heads", 0), ("smooth_cells", 2), ("loudest_st", 10**6), ("backbone", "vgg")]
+)
+def test_a_record_that_describes_no_detector_is_refused_by_the_run_s_name(request_for, tmp_path, knob, value):
+    run = tmp_path / "run"
+    train(request_for())
+    record = json.loads((run / RECORD_NAME).read_bytes())
+    record["config"]["knobs"][knob] = value
+    (run / RECORD_NAME).write_text(json.dumps(record))
+    with pytest.raises(RunError, match=rf"run: the run is damaged or does not fit its own record: .*{knob}"):
+        load_run(run)

@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     from training.errors import RecipeError
     from training.loop import TrainRequest, train
     from training.losses import DfscKnobs
-    from training.recipe import make_config
+    from training.recipe import LGFDR, make_config
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -112,6 +112,10 @@ def run(args: argparse.Namespace) -> int:
     chosen = {name: value for name, value in asked.items() if value is not None}
     if chosen and not args.model.startswith("dfsc-"):
         raise RecipeError(f"--dfsc-* options act on models named dfsc-*; got --model {args.model}")
+    if args.model == LGFDR and args.head != "off":
+        raise RecipeError(f"--head acts on EfficientAD's models; got --model {LGFDR}: its own is --knob pooled_head=true")
+    if args.model == LGFDR and args.teacher != SHIPPED_TEACHER:
+        raise RecipeError(f"--model {LGFDR} has no teacher: expected no --teacher, got {args.teacher}")
     dfsc = msgspec.structs.replace(DfscKnobs(), **chosen)
     config = make_config(
         args.model, size=args.size, seed=args.seed, recipe=args.recipe, steps=args.steps, dfsc=dfsc, changes=args.knob,

@@ -134,7 +134,7 @@ def fit_lgfdr(
         Figures for the record: what each reconstruction leaves, weights, centres and scales.
 
     Raises:
-        RecipeError: Too few parts, or the towers give nothing to scale by.
+        RecipeError: Too few parts, the towers give nothing to scale by, or no branch counts.
     """
     if len(validation) < MIN_PARTS:
         raise RecipeError(f"expected at least {MIN_PARTS} held-out good parts to fit quantiles on, got {len(validation)}")
@@ -156,6 +156,12 @@ def fit_lgfdr(
     counting |= {"global": whole} if detector.knobs.pooled_head else {}
     loud = dict(zip(counting, balanced(list(counting.values())), strict=True))
     weights = loud.get("st", 0.0), ae_weight * loud.get("ae", 0.0), loud.get("global", 0.0)
+    if not any(weights):
+        raise RecipeError(
+            f"nothing counts in the score: the global tower leaves {figures.get('left_global', 1.0):.2f} of the features' "
+            "variance on held-out parts unexplained and is the only branch switched on; train more steps, or take "
+            "--knob towers=both, --knob maps=discriminator or --knob pooled_head=true"
+        )
     detector.fusion.copy_(torch.tensor([st.center, st.scale, weights[0], ae.center, ae.scale, *weights[1:]]))
     figures |= {"ae_weight": ae_weight, "head_shrinkage": head.shrinkage, **figures_of(st, ae, whole)}
     unusable = [name for name, value in figures.items() if not math.isfinite(value)]

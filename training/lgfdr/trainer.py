@@ -123,12 +123,14 @@ class LgfdrTrainer:
         self._towers = _Phase(self._parts, knobs, knobs.weight_decay, hidden)
         self._stored = StoredFeatures(knobs, seed, detector, frames, natural, device)
         self._discriminator: _Phase | None = None
+        if knobs.paints and not len(self._stored.painted):
+            raise RecipeError(
+                "painted damage is to be learnt from, and no painted picture is stored: "
+                f"{knobs.store_mib} MiB hold none beside the {len(frames)} unpainted, or none is asked for (damage_versions="
+                f"{knobs.damage_versions}, damage_pictures={knobs.damage_pictures}): raise --knob store_mib or those, or "
+                "take --knob maps=fused --knob damage_share=0"
+            )
         if detector.discriminator is not None:
-            if not len(self._stored.painted):
-                raise RecipeError(
-                    f"the discriminator learns from painted damage, and {knobs.store_mib} MiB hold no painted picture beside the "
-                    f"{len(frames)} unpainted: raise --knob store_mib, or take --knob maps=fused"
-                )
             self._discriminator = _Phase(detector.discriminator.train(), knobs, knobs.discriminator_decay)
 
     def step(self) -> StepReport:
