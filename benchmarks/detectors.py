@@ -38,6 +38,7 @@ from training.datasets.frames import load_frames
 from training.datasets.items import GOOD
 from training.evaluate import evaluate, to_json
 from training.evaluate.baseline import untrained_auroc
+from training.families import Sources
 from training.loop import TrainRequest, train
 from training.metrics.ranking import auroc
 from training.networks.detector import QUIET_Z, Detector, HeadInput
@@ -102,7 +103,7 @@ def run_detector(args: argparse.Namespace, data: Path, model: str, seed: int) ->
         config = make_config(model, size=args.size, seed=seed, steps=args.steps, changes=changes)
         dataset = open_dataset(data, seed)
         resume = (out / "checkpoint.pt").exists()
-        train(TrainRequest(dataset, config, args.teacher, out, args.natural, torch.device("cpu"), resume=resume))
+        train(TrainRequest(dataset, config, Sources(args.teacher), out, args.natural, torch.device("cpu"), resume=resume))
     trained = load_run(out)
     record = trained.record
     evaluation = evaluate(out, data)

@@ -29,6 +29,7 @@ from export.passes import passes_of
 from export.run_graph import build_engine
 from training.datasets import open_dataset
 from training.evaluate import evaluate, to_json
+from training.families import Sources
 from training.loop import TrainRequest, train
 from training.recipe import LGFDR, make_config
 from training.run import RECORD_NAME, load_run
@@ -109,7 +110,7 @@ def run_one(args: argparse.Namespace, data: Path, variant: str, seed: int) -> di
         if args.train:
             dataset = dataclasses.replace(dataset, train=dataset.train[: args.train])
         resume = (out / "checkpoint.pt").exists()
-        train(TrainRequest(dataset, config, Path(), out, args.natural, torch.device("cpu"), resume=resume))
+        train(TrainRequest(dataset, config, Sources(Path()), out, args.natural, torch.device("cpu"), resume=resume))
     record = load_run(out).record
     evaluation = evaluate(out, data)
     found = to_json(evaluation)

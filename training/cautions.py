@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from training.lgfdr.detector import LgfdrDetector
-from training.lgfdr.fit import warnings_of
+from training.families import family_of
 from training.recipe import PaperKnobs
 
 if TYPE_CHECKING:
@@ -45,19 +44,13 @@ def cautions(
             f"the teacher's distillation was stopped at step {teacher.steps}, before its end: go on with it (onbelt distill ... "
             "--resume) and train again"
         )
-    if isinstance(detector, LgfdrDetector):
-        found += warnings_of(detector, figures)
     dfsc = config.dfsc
     if dfsc is not None and dfsc.weight > 0 and figures["hinge_active_most"] == 0:
         found.append(
             f"the DFSC constraint never acted: no novel element came below the margin ({dfsc.margin} "
             f"{'x tau' if dfsc.margin_of_tau else 'absolute'}), so this is plain EfficientAD; raise the margin or start earlier"
         )
-    if not isinstance(detector, LgfdrDetector) and figures["ae_weight"] < 1:
-        found.append(
-            f"the auto-encoder leaves {figures['validation_d_ta']:.2f} of the teacher's variance on held-out parts unexplained, "
-            f"so its map counts {figures['ae_weight']:.2f} only: logical defects may be missed; train more steps"
-        )
+    found += family_of(config).cautions(detector, figures)
     if not has_photographs:
         users = "the penalty" if isinstance(config.knobs, PaperKnobs) else "painted damage"
         found.append(f"{users} used generated pictures only; give photographs with --natural for better maps")

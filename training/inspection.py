@@ -21,11 +21,8 @@ from PIL import Image, UnidentifiedImageError
 
 from edge.anomaly_map import BORDER_CELLS, FIRST_CELL
 from edge.errors import DataError
-from training.calibrate import measure, set_maps
 from training.errors import RecipeError
-from training.lgfdr.detector import LgfdrDetector
-from training.lgfdr.fit import measure as measure_lgfdr
-from training.lgfdr.fit import set_maps as set_maps_lgfdr
+from training.families import family_of_detector
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,12 +87,8 @@ def _any_along(marked: NDArray[np.bool_], edges: NDArray[np.float64]) -> NDArray
 
 def edges_of(detector: AnyDetector) -> NDArray[np.float64]:
     """Where the cells of a detector's own maps lie; those of the rim reach to the picture's edge."""
-    cells = detector.cell_st.shape[-1]
-    if isinstance(detector, LgfdrDetector):  # its cells are four more on each side
-        edges = (np.arange(cells + 1) + FIRST_CELL - BORDER_CELLS) / cells
-        edges[0], edges[-1] = 0.0, 1.0
-        return edges
-    edges = (np.arange(cells + 1) + FIRST_CELL) / (cells + 2 * BORDER_CELLS)
+    cells, beyond = detector.cell_st.shape[-1], detector.beyond_cells
+    edges = (np.arange(cells + 1) + FIRST_CELL - beyond) / (cells + 2 * (BORDER_CELLS - beyond))
     edges[0], edges[-1] = 0.0, 1.0
     return edges
 
@@ -119,14 +112,8 @@ def restrict(detector: AnyDetector, frames: NDArray[np.uint8], region: NDArray[n
             "the global head pools the whole picture and counts in this run's score, so no region can be left out: train "
             "without --head (LGFDR: --knob pooled_head=false)"
         )
-    device = detector.fusion.device
     inspected = cells_of(region, edges_of(detector))
-    if isinstance(detector, LgfdrDetector):
-        (map_st, map_ae, _), _ = measure_lgfdr(detector, frames, device)
-        st, ae = set_maps_lgfdr(detector, map_st, map_ae, inspected)
-    else:
-        map_st, map_ae, _ = measure(detector, frames, device)
-        st, ae = set_maps(detector, map_st, map_ae, inspected)
+    st, ae = family_of_detector(detector).refit_maps(detector, frames, inspected)
     for index, value in zip((0, 1, 3, 4), (st.center, st.scale, ae.center, ae.scale), strict=True):
         detector.fusion[index] = value
     return float(inspected.mean())

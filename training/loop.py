@@ -12,31 +12,22 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import msgspec
-import torch
 
 from edge.errors import DataError
-from training.calibrate import MIN_PARTS, fit_detector
+from training.calibrate import MIN_PARTS
 from training.cautions import cautions
 from training.checkpoints import load_checkpoint, save_checkpoint
 from training.datasets import load_frames
-from training.errors import RunError, TeacherFileError
-from training.features import teacher_statistics
+from training.errors import RunError
+from training.families import family_of
 from training.few_parts import enlarge
-from training.lgfdr.detector import LgfdrDetector
-from training.lgfdr.fit import fit_lgfdr
-from training.lgfdr.knobs import LgfdrKnobs
-from training.lgfdr.pyramid import load_pyramid
-from training.lgfdr.trainer import LgfdrTrainer, assemble_detector
 from training.memory import keep_freed_memory
 from training.natural_pictures import NaturalSource, natural_source
-from training.networks.detector import Detector, HeadInput
 from training.progress import Progress
-from training.recipe import FastKnobs, RunConfig
 from training.run import (
     CHECKPOINT_NAME,
     LOG_NAME,
     RECORD_NAME,
-    AnyDetector,
     Run,
     RunRecord,
     package_versions,
@@ -44,22 +35,19 @@ from training.run import (
     source_commit,
 )
 from training.split import shaping_count
-from training.teacher.store import TeacherInfo, hash_file, load_teacher
-from training.trainers import FastTrainer, Interruption, PaperTrainer, Trainer
+from training.trainers import Interruption
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
+    import torch
 
     from training.datasets import Dataset
+    from training.families import Sources
+    from training.recipe import RunConfig
+    from training.trainers import Trainer
 
 logger = logging.getLogger(__name__)
-
-STATISTICS_PICTURES = 128
-"""Most pictures the fast recipe takes the teacher's statistics from: 128 x 576 patches fix a deviation to 0.4 % at worst."""
 
 NATURAL = "--natural"
 """What a checkpoint and its refusal call the photographs; checkpoints of before name none."""
@@ -72,7 +60,7 @@ class TrainRequest:
     Attributes:
         dataset: Train and validation pictures.
         config: Model, size, seed and recipe.
-        teacher: The teacher file; a model without a teacher does not look at it.
+        sources: Where pretrained features come from.
         out: The run's folder.
         natural: Folder of photographs (`training.natural_pictures`); None for generated pictures alone.
         device: Where to work.
@@ -83,66 +71,13 @@ class TrainRequest:
 
     dataset: Dataset
     config: RunConfig
-    teacher: Path
+    sources: Sources
     out: Path
     natural: Path | None
     device: torch.device
     resume: bool = False
     checkpoint_every_s: float = 60.0
     progress_every_s: float = 5.0
-
-
-def make_detector(config: RunConfig, teacher_path: Path, frames: NDArray[np.uint8], device: torch.device) -> Detector:
-    """Makes an untrained detector with its teacher and the teacher's statistics in place.
-
-    Args:
-        config: Model, size and seed.
-        teacher_path: The teacher file.
-        frames: (N, S, S, 3) uint8 training pictures.
-        device: Where to work.
-
-    Raises:
-        TeacherFileError: The teacher is of the other size.
-    """
-    teacher, info = load_teacher(teacher_path)
-    if teacher.size is not config.pdn:
-        raise TeacherFileError(
-            f"{config.model} needs a {config.pdn.value} teacher, but {teacher_path} holds a {info.model}; "
-            f"distil one with `onbelt distill --model {config.pdn.value}`"
-        )
-    torch.manual_seed(config.seed)
-    detector = Detector(config.pdn, config.size, HeadInput(config.head_input), config.map_directions, config.student_width)
-    detector.teacher.load_state_dict(teacher.state_dict())
-    detector.teacher.requires_grad_(requires_grad=False)
-    detector.to(device)
-    if isinstance(config.knobs, FastKnobs):
-        frames = frames[:: -(-len(frames) // STATISTICS_PICTURES)]
-    mean, std = teacher_statistics(detector.teacher, frames, device)
-    detector.teacher_mean.copy_(mean)
-    detector.teacher_std.copy_(std)
-    return detector
-
-
-def _origin(request: TrainRequest) -> tuple[TeacherInfo | None, str]:
-    """Where the pretrained features come from: what is known of the teacher, if there is one, and the hash that names them."""
-    knobs = request.config.knobs
-    if isinstance(knobs, LgfdrKnobs):
-        return None, load_pyramid(knobs.backbone, request.config.size)[1]
-    return load_teacher(request.teacher)[1], hash_file(request.teacher)
-
-
-def _prepare(
-    request: TrainRequest, frames: NDArray[np.uint8], natural: Callable[[np.random.Generator], NDArray[np.uint8]]
-) -> tuple[AnyDetector, Trainer]:
-    """An untrained detector with what it needs before the first step, and the recipe that trains it."""
-    config, device = request.config, request.device
-    frames = enlarge(frames, config.least_parts, config.seed)
-    if isinstance(config.knobs, LgfdrKnobs):
-        towers = assemble_detector(config.knobs, config.size, config.seed, frames, device)
-        return towers, LgfdrTrainer(config.knobs, config.seed, towers, frames, natural, device)
-    detector = make_detector(config, request.teacher, frames, device)
-    make_trainer = FastTrainer if isinstance(config.knobs, FastKnobs) else PaperTrainer
-    return detector, make_trainer(config, detector, frames, natural, device)
 
 
 def _identity(request: TrainRequest, teacher_sha256: str, natural: NaturalSource) -> dict[str, str]:
@@ -227,29 +162,28 @@ def train(request: TrainRequest) -> Run:
     if request.resume and not (out / CHECKPOINT_NAME).is_file():
         raise RunError(f"nothing to resume: expected {out / CHECKPOINT_NAME}; start without --resume")
     out.mkdir(parents=True, exist_ok=True)
-    origin, origin_sha256 = _origin(request)
+    family = family_of(config)
+    pretrained = family.pretrained(config, request.sources)
     frames, held_out = load_frames(dataset.train, config.size), load_frames(dataset.validation, config.size)
     natural = natural_source(config, request.natural)
-    identity = _identity(request, origin_sha256, natural)
+    identity = _identity(request, pretrained.sha256, natural)
     logger.info("%d parts to train on, %d held out, natural pictures: %s", len(frames), len(held_out), natural.said)
     prepared = time.monotonic()
-    detector, trainer = _prepare(request, frames, natural.draw)
+    shown = enlarge(frames, config.least_parts, config.seed)
+    detector, trainer = family.prepare(config, pretrained, shown, natural.draw, request.device)
     before_s, seen = _restore(request, trainer, identity) if request.resume else (0.0, {})
     before_s += time.monotonic() - prepared
     wall_s, figures = _drive(request, trainer, identity, before_s, seen)
     fitting = time.monotonic()
     trainer.finish()
     shaping = held_out[: shaping_count(len(held_out))]
-    if isinstance(detector, LgfdrDetector):
-        figures |= fit_lgfdr(detector, frames, shaping, request.device)
-    else:
-        figures |= fit_detector(detector, frames, shaping, request.device, config.head_weight)
+    figures |= family.fit(config, detector, frames, shaping, request.device)
     record = RunRecord(
         config=config, product=dataset.name, data_sha256=identity["data_sha256"], split=dataset.split,
         pictures={"train": len(frames), "validation": len(held_out)}, held_out=dataset.held_out,
-        teacher=origin, teacher_sha256=identity["teacher_sha256"], natural=natural.said,
+        teacher=pretrained.teacher, teacher_sha256=identity["teacher_sha256"], natural=natural.said,
         steps=trainer.step_number, wall_s=round(wall_s + time.monotonic() - fitting, 1), figures=figures,
-        warnings=cautions(config, detector, figures, parts=len(frames), teacher=origin,
+        warnings=cautions(config, detector, figures, parts=len(frames), teacher=pretrained.teacher,
                           has_photographs=request.natural is not None),
         packages=package_versions(), commit=source_commit(),
         created_utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),

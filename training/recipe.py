@@ -54,8 +54,10 @@ MODELS: dict[str, tuple[PdnSize, bool]] = {
 """Name on the command line -> (size of the patch description networks, whether DFSC acts)."""
 
 
+EFFICIENTAD = "efficientad"
+"""What the family above is called (`training.families`)."""
 LGFDR = "lgfdr"
-"""The detector beside the family above: its recipe says what it is made of (`training.lgfdr`)."""
+"""The detector beside it, and its family: its recipe says what it is made of (`training.lgfdr`)."""
 
 
 class FastKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="fast", tag_field="recipe"):
@@ -160,6 +162,11 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     head_input: str = "teacher"
     map_directions: int = TEACHER_CHANNELS
     head_weight: float = 0.0
+
+    @property
+    def family(self) -> str:
+        """Name of the family of detectors (`training.families`)."""
+        return LGFDR if isinstance(self.knobs, LgfdrKnobs) else EFFICIENTAD
 
     @property
     def pdn(self) -> PdnSize:

@@ -21,10 +21,10 @@ import msgspec
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from training.errors import RecipeError, RunError
+from training.errors import BackboneError, RecipeError, RunError
+from training.families import family_of
 from training.lgfdr.detector import LgfdrDetector
-from training.lgfdr.knobs import LgfdrKnobs, check_knobs
-from training.networks.detector import Detector, HeadInput
+from training.networks.detector import Detector
 from training.recipe import RunConfig  # noqa: TC001 msgspec evaluates the annotations of RunRecord when it decodes
 from training.teacher.store import TeacherInfo, write_atomically
 
@@ -36,6 +36,11 @@ RECORD_NAME = "run.json"
 WEIGHTS_NAME = "weights.safetensors"
 LOG_NAME = "log.jsonl"
 CHECKPOINT_NAME = "checkpoint.pt"
+
+_UNUSABLE = (
+    msgspec.DecodeError, SafetensorError, RuntimeError, KeyError, ValueError, ArithmeticError, RecipeError, BackboneError,
+)  # fmt: skip
+"""What reading a record and weights that do not fit it raises."""
 
 _RECORDED_PACKAGES = ("onbelt", "torch", "numpy", "pillow", "safetensors")
 
@@ -138,13 +143,6 @@ def source_commit() -> str:
     return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
-def empty_detector(config: RunConfig) -> AnyDetector:
-    """The detector a configuration describes, before any weights are put into it."""
-    if isinstance(config.knobs, LgfdrKnobs):
-        return LgfdrDetector(config.knobs, config.size)
-    return Detector(config.pdn, config.size, HeadInput(config.head_input), config.map_directions, config.student_width)
-
-
 def save_run(path: Path, record: RunRecord, detector: AnyDetector) -> None:
     """Writes weights, then the record: a folder with a `run.json` is a whole run."""
     tensors: dict[str, torch.Tensor] = {
@@ -180,13 +178,10 @@ def load_run(path: Path) -> Run:
                 f"{record_path}: expected schema {SCHEMA_VERSION}, got {version}; use the version of onbelt it was made with"
             )
         record = msgspec.json.decode(record_path.read_bytes(), type=RunRecord)
-        config = record.config
-        if isinstance(config.knobs, LgfdrKnobs):
-            check_knobs(config.knobs, config.size)
-        detector = empty_detector(config)
+        detector: AnyDetector = family_of(record.config).empty(record.config)
         detector.load_state_dict(load(weights_path.read_bytes()))
     except FileNotFoundError as exc:
         raise RunError(f"{path}: {weights_path.name} is missing; copy the whole folder, or train again") from exc
-    except (msgspec.DecodeError, SafetensorError, RuntimeError, KeyError, ValueError, ArithmeticError, RecipeError) as exc:
+    except _UNUSABLE as exc:
         raise RunError(f"{path}: the run is damaged or does not fit its own record: {exc}") from exc
     return Run(path, record, detector.eval().requires_grad_(requires_grad=False))

@@ -6,7 +6,7 @@
     F - R -> squares -> mean -> root, times softplus(discriminator) -> normalized -> rim folded -> map_st -> st
     F - G -> squares -> mean -> smoothed -> normalized -> rim folded -> map_ae -> ae
 
-Convolutions whose every output sees all input channels may be quantized; each has its activation point right before it. Depthwise
+Convolutions whose every output sees all input channels may be quantized; each has its activation point right before it. Grouped
 convolutions, the three-channel first one, everything of the attention and the gate stay in float.
 """
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from training.lgfdr.detector import LgfdrDetector
+    from training.lgfdr.plans import Layer
     from training.lgfdr.towers import TokenLayer
 
 FEATURES_POINT = "towers.in"
@@ -44,12 +45,14 @@ class LgfdrWriter:
         detector: trained. g: a fresh builder, with or without a quantization.
         convs: filled while writing: the convolutions that may be quantized, name -> (activation point it reads, weights).
         factors: (C,) a point: what its channels are multiplied by before rounding, and the weights behind it divided by.
+        limits: filled while writing: ReLU6's.
     """
 
     detector: "LgfdrDetector"
     g: GraphBuilder = field(default_factory=GraphBuilder)
     convs: dict[str, tuple[str, Conv]] = field(default_factory=dict)
     factors: Mapping[str, Array] = field(default_factory=dict)
+    limits: list[str] = field(default_factory=list)
 
     def write(self, *, taps: bool = False) -> ModelProto:
         """Write the graph; `taps` adds every activation point as a further output."""
@@ -105,7 +108,6 @@ class LgfdrWriter:
         x = g.node(
             "Resize", [x, "", "", sizes], "pixels.enlarged", mode="linear", coordinate_transformation_mode="half_pixel"
         )  # fmt: skip
-        limits = [g.constant("pyramid.least", np.float32(0)), g.constant("pyramid.most", np.float32(6))]
         kept = x
         levels: list[str] = []
         for i, (layer, module) in enumerate(zip(pyramid.plan.layers, pyramid.convs, strict=True)):
@@ -115,12 +117,14 @@ class LgfdrWriter:
             whole = Conv(
                 array(conv.weight), array(conv.bias), stride=layer.stride, padding=(before, before, after, after)  # type: ignore[arg-type]
             )  # fmt: skip
-            if layer.depthwise or layer.inputs == 3:
-                x = self._float_conv(x, whole, name, layer.inputs if layer.depthwise else 1)
-            else:
-                x = self._read(x, whole, name)
-            x = g.node("Clip", [x, *limits], f"{name}.relu6") if layer.relu6 else x
-            x = g.node("Add", [x, kept], f"{name}.sum") if layer.add else x
+            seen = kept if layer.shortcut else x
+            quantizable = layer.groups == 1 and layer.inputs != 3
+            made = self._read(seen, whole, name) if quantizable else self._float_conv(seen, whole, name, layer.groups)
+            if layer.shortcut:
+                kept = made
+                continue
+            x = g.node("Add", [made, kept], f"{name}.sum") if layer.add else made
+            x = self._followed(x, layer, name)
             if layer.level:
                 levels.append(self._level(x, len(levels)))
         stack = g.node("Concat", levels, "features.stack", axis=1)
@@ -129,6 +133,19 @@ class LgfdrWriter:
             "Sub", [stack, g.constant("features.mean", mean_c.astype(np.float32)[:, None, None])], "features.centred"
         )
         return g.node("Mul", [centred, g.constant("features.scale", scale.astype(np.float32)[:, None, None])], "features.scaled")
+
+    def _followed(self, x: str, layer: "Layer", name: str) -> str:
+        """Activation and maximum behind a layer of the pyramid."""
+        g = self.g
+        if layer.activation == "relu6":
+            if not self.limits:
+                self.limits += [g.constant("pyramid.least", np.float32(0)), g.constant("pyramid.most", np.float32(6))]
+            x = g.node("Clip", [x, *self.limits], f"{name}.relu6")
+        elif layer.activation == "relu":
+            x = g.node("Relu", [x], f"{name}.relu")
+        if layer.pool:
+            x = g.node("MaxPool", [x], f"{name}.most", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+        return x
 
     def _float_conv(self, x: str, conv: Conv, name: str, groups: int) -> str:
         g = self.g

@@ -87,10 +87,8 @@ def macs_of(detector: "LgfdrDetector", weights: Mapping[str, int]) -> dict[str, 
     grid, tower = detector.pyramid.grid, detector.whole
     tokens = 0 if tower is None else grid // tower.cells
     sides = {"global.embed": tokens, "global.unfold": tokens}
-    side = BACKBONE_SCALE * detector.size
-    for i, layer in enumerate(detector.pyramid.plan.layers):
-        side //= layer.stride
-        sides[f"pyramid.{i}"] = side
+    for i, stride_px in enumerate(detector.pyramid.plan.layer_strides_px):
+        sides[f"pyramid.{i}"] = BACKBONE_SCALE * detector.size // stride_px
     return {name: float(count * sides.get(name, grid) ** 2) for name, count in weights.items()}
 
 

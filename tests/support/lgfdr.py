@@ -1,10 +1,13 @@
 """LGFDR detectors with real pretrained features and random towers, small enough for tests of seconds."""
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tests.support.detectors import pictures
 from training.lgfdr.detector import LgfdrDetector
 from training.lgfdr.knobs import LgfdrKnobs
+from training.lgfdr.pretrained import load_pyramid
 from training.lgfdr.trainer import assemble_detector
 
 SIZE = 128
@@ -26,9 +29,20 @@ def small_knobs(**changes) -> LgfdrKnobs:
     return LgfdrKnobs(**{**narrow, **changes})
 
 
+def assembled(knobs: LgfdrKnobs, frames: NDArray[np.uint8], seed: int = 0) -> LgfdrDetector:
+    """An untrained detector with pretrained features."""
+    pyramid, _ = load_pyramid(knobs.backbone, SIZE)
+    return assemble_detector(knobs, pyramid, seed, frames, torch.device("cpu"))
+
+
 def random_lgfdr(seed: int = 0, **changes) -> LgfdrDetector:
     """A frozen detector, every constant off its default so that a graph that forgets one is seen."""
-    detector = assemble_detector(small_knobs(**changes), SIZE, seed, pictures(4, SIZE), torch.device("cpu")).eval()
+    return off_its_defaults(assembled(small_knobs(**changes), pictures(4, SIZE), seed), seed)
+
+
+def off_its_defaults(detector: LgfdrDetector, seed: int = 0) -> LgfdrDetector:
+    """The same, every constant and every trained weight moved."""
+    detector.eval()
     generator = torch.Generator().manual_seed(seed + 1)
 
     def draw(*shape: int) -> torch.Tensor:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from training import loop
 from training.datasets import open_dataset
+from training.families import Sources
 from training.few_parts import enlarge
 from training.loop import TrainRequest
 from training.losses import DfscKnobs
@@ -38,7 +39,7 @@ class Ground:
 
     def request(self, config: RunConfig, out: Path, **changes: Any) -> TrainRequest:
         """A training into `out` that reports every step."""
-        made = TrainRequest(open_dataset(self.data), config, self.teacher, out, None, CPU, progress_every_s=0.0)
+        made = TrainRequest(open_dataset(self.data), config, Sources(self.teacher), out, None, CPU, progress_every_s=0.0)
         return dataclasses.replace(made, **changes)
 
 

@@ -4,9 +4,12 @@ import msgspec
 import pytest
 
 from edge import cli
+from tests.support.resnets import KINDS, save_resnet
 from tests.support.trainings import make_ground
 from training import loop
+from training.lgfdr.pretrained import load_pyramid
 from training.losses import DfscKnobs
+from training.run import load_run
 
 
 class Asked(Exception):  # noqa: N818 no error: it carries the request out of the command
@@ -82,3 +85,25 @@ def test_the_global_head_counts_where_it_is_asked_for(ask, head, weight):
 def test_what_lgfdr_has_not_is_refused(data, tmp_path, capsys, words, said):
     assert cli.main(["train", str(data), "--model", "lgfdr", "--out", str(tmp_path / "run"), *words]) != 0
     assert said in capsys.readouterr().err
+
+
+def test_lgfdr_rebuilds_the_features_of_a_users_resnet(data, tmp_path, monkeypatch):
+    """The weight file is needed while it trains, and never again."""
+    monkeypatch.setattr("training.natural_pictures.GENERATED_PICTURES", 4)
+    weights, out = tmp_path / "resnet.pth", tmp_path / "run"
+    save_resnet(weights, **KINDS[0])
+    narrow = ("damage_versions=1", "damage_pictures=0", "least_parts=0", "local_width=16", "token_width=32", "batch=2")
+    words = ["train", str(data), "--model", "lgfdr", "--size", "128", "--steps", "2", "--out", str(out), "--threads", "1"]
+    assert cli.main([*words, "--weights", str(weights), *(f"--knob={knob}" for knob in narrow)]) == 0
+    expected = load_pyramid("resnet-basic-1-2-1-16-16x1", 128, weights)[1]
+    weights.unlink()
+    run = load_run(out)
+    assert run.config.knobs.backbone == "resnet-basic-1-2-1-16-16x1"
+    assert (run.record.teacher, run.record.teacher_sha256) == (None, expected)
+    assert run.detector.feature_mean.shape == (32 + 64,)
+
+
+def test_a_backbones_file_is_refused_for_models_with_a_teacher(data, tmp_path, capsys):
+    words = ["train", str(data), "--model", "efficientad-s", "--out", str(tmp_path / "run"), "--weights", "w.pth"]
+    assert cli.main(words) != 0
+    assert "its own is --teacher" in capsys.readouterr().err

@@ -16,9 +16,10 @@ from training.calibrate import fit_detector
 from training.datasets import load_frames, open_dataset
 from training.evaluate import evaluate, open_subject, to_json
 from training.evaluate.subject import TorchEngine
+from training.families import family_of
 from training.networks.detector import Detector
 from training.recipe import make_config
-from training.run import RunRecord, empty_detector, load_run, package_versions, save_run
+from training.run import RunRecord, load_run, package_versions, save_run
 from training.teacher.store import TeacherInfo
 
 SIDE = 128
@@ -46,7 +47,7 @@ def run_folder(tmp_path_factory, product):
     torch.manual_seed(0)
     data = open_dataset(product, seed=3)
     config = make_config("efficientad-s", size=SIDE, seed=3)
-    detector = empty_detector(config)
+    detector = family_of(config).empty(config)
     assert isinstance(detector, Detector)
     fit_detector(detector, load_frames(data.train, SIDE), load_frames(data.validation, SIDE), torch.device("cpu"))
     record = RunRecord(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.support.detectors import pictures
-from tests.support.lgfdr import SIZE, SWITCHES, random_lgfdr, small_knobs
+from tests.support.lgfdr import SIZE, SWITCHES, assembled, random_lgfdr, small_knobs
 from training.errors import RecipeError
 from training.feature_noise import feature_noise
 from training.few_parts import ENOUGH_PARTS
@@ -17,7 +17,6 @@ from training.lgfdr.detector import fold_rim, loudest
 from training.lgfdr.gates import EcaGate, SeGate, SelectiveHead, SimamGate, make_gate
 from training.lgfdr.knobs import GATES, MUON_RATE, LgfdrKnobs, check_knobs
 from training.lgfdr.losses import rebuild_loss
-from training.lgfdr.trainer import assemble_detector
 from training.recipe import make_config
 
 CPU = torch.device("cpu")
@@ -60,7 +59,7 @@ def test_the_rim_takes_what_lies_beyond_it():
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
 def test_gradients_reach_every_trained_number_and_nothing_else(switches):
-    detector = assemble_detector(small_knobs(**switches), SIZE, 0, pictures(2, SIZE), CPU)
+    detector = assembled(small_knobs(**switches), pictures(2, SIZE))
     features = torch.randn(2, CHANNELS, GRID, GRID, generator=torch.Generator().manual_seed(0))
     rebuild_loss(features, detector.rebuild(features), 1.0).total.backward()
     silent = [name for name, p in detector.rebuilding_parts().named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
@@ -142,7 +141,6 @@ def test_the_loss_counts_every_reconstruction():
         ({"damage_share": 2.0}, "damage_share"), ({"rate": 0.0}, "rate"), ({"steps": 0}, "steps"),
         ({"weight_decay": -1.0}, "weight_decay: expected at least 0"), ({"clip_norm": 0.0}, "clip_norm: expected above 0"),
         ({"store_mib": -1}, "store_mib: expected at least 1"),
-        ({"backbone": "resnet"}, "backbone: expected one of efficientnet-lite2"),
     ],
 )  # fmt: skip
 def test_knobs_out_of_range_are_refused(changes, message):

@@ -7,7 +7,7 @@ import torch
 
 from edge.anomaly_map import BORDER_CELLS, to_picture
 from tests.support.detectors import pictures
-from tests.support.lgfdr import SIZE, small_knobs
+from tests.support.lgfdr import SIZE, assembled, small_knobs
 from training.damage import paint_damage
 from training.errors import RecipeError
 from training.features import to_input
@@ -15,7 +15,7 @@ from training.lgfdr.discriminator import discriminator_loss
 from training.lgfdr.knobs import LgfdrKnobs
 from training.lgfdr.pyramid import FIRST_MIDDLE_PX
 from training.lgfdr.store import StoredFeatures, damaged_cells
-from training.lgfdr.trainer import LgfdrTrainer, assemble_detector
+from training.lgfdr.trainer import LgfdrTrainer
 from training.metrics.ranking import auroc
 from training.networks.pdn import STRIDE_PX
 from training.recipe import make_config
@@ -35,7 +35,7 @@ def test_memory_bounds_the_painted_pictures_not_the_others():
     # 0.3125 MiB a picture: 2 MiB hold six
     for mib, painted in ((0, 0), (2, 3), (100, 6)):
         knobs = small_knobs(damage_versions=2, store_mib=mib, damage_share=1.0)
-        stored = StoredFeatures(knobs, 0, assemble_detector(knobs, SIZE, 0, frames, CPU), frames, texture, CPU)
+        stored = StoredFeatures(knobs, 0, assembled(knobs, frames), frames, texture, CPU)
         assert (len(stored.clean), len(stored.painted), len(stored.damaged)) == (3, painted, painted)
         for j, features in enumerate(stored.painted):
             assert j in stored.versions(j % 3)
@@ -46,7 +46,7 @@ def test_memory_bounds_the_painted_pictures_not_the_others():
 def test_few_parts_have_more_painted_versions_each():
     frames = pictures(2, SIZE)
     knobs = small_knobs(damage_versions=1, damage_pictures=5)
-    stored = StoredFeatures(knobs, 0, assemble_detector(knobs, SIZE, 0, frames, CPU), frames, texture, CPU)
+    stored = StoredFeatures(knobs, 0, assembled(knobs, frames), frames, texture, CPU)
     assert len(stored.painted) == 5
     assert [len(stored.versions(index)) for index in range(2)] == [3, 2]
 
@@ -55,7 +55,7 @@ def test_towers_are_shown_painted_pictures_and_rebuild_the_part_itself():
     frames = pictures(3, SIZE)
     for share, shown in ((0.0, False), (1.0, True)):
         knobs = small_knobs(damage_share=share)
-        trainer = LgfdrTrainer(knobs, 0, assemble_detector(knobs, SIZE, 0, frames, CPU), frames, texture, CPU)
+        trainer = LgfdrTrainer(knobs, 0, assembled(knobs, frames), frames, texture, CPU)
         targets, seen = trainer._draw(np.random.default_rng(0))
         assert torch.equal(targets, seen) != shown
 
@@ -63,7 +63,7 @@ def test_towers_are_shown_painted_pictures_and_rebuild_the_part_itself():
 @pytest.mark.parametrize("maps", ["discriminator", "fused"])
 def test_without_room_for_painted_pictures_what_learns_from_them_is_refused(maps):
     frames, knobs = pictures(3, SIZE), small_knobs(store_mib=0, maps=maps)
-    detector = assemble_detector(knobs, SIZE, 0, frames, CPU)
+    detector = assembled(knobs, frames)
     with pytest.raises(RecipeError, match=r"0 MiB hold none beside the 3 unpainted, .*: raise --knob store_mib"):
         LgfdrTrainer(knobs, 0, detector, frames, texture, CPU)
 
@@ -104,7 +104,7 @@ def test_it_learns_where_damage_is_and_leaves_the_towers_alone():
     knobs = small_knobs(
         steps=20, batch=4, damage_pictures=60, discriminator_steps=60, discriminator_width=32, mean_decay=0.9, store_mib=100
     )
-    detector = assemble_detector(knobs, SIZE, 0, frames[:5], CPU)
+    detector = assembled(knobs, frames[:5])
     trainer = LgfdrTrainer(knobs, 0, detector, frames[:5], texture, CPU)
     phases = []
     while trainer.step_number < trainer.steps:
@@ -137,4 +137,4 @@ def test_a_run_from_before_there_was_a_discriminator_keeps_its_score():
     older = {name: value for name, value in written.items() if "discriminator" not in name and name != "damage_pictures"}
     knobs = msgspec.convert(older, LgfdrKnobs)
     assert not knobs.has_discriminator
-    assert assemble_detector(knobs, SIZE, 0, pictures(2, SIZE), CPU).discriminator is None
+    assert assembled(knobs, pictures(2, SIZE)).discriminator is None

@@ -8,13 +8,16 @@ import pytest
 import torch
 
 from export.lgfdr.graph import LgfdrWriter
-from export.lgfdr.passes import MOST_FACTOR, even_factors
+from export.lgfdr.passes import MOST_FACTOR, LgfdrQuantizer, even_factors
 from export.passes import passes_of
 from export.quantize.ranges import Activation, watch_points
 from export.quantize.scheme import Form
 from export.run_graph import as_row, build_engine
 from tests.support.detectors import pictures
-from tests.support.lgfdr import SIZE, SWITCHES, random_lgfdr
+from tests.support.lgfdr import SIZE, SWITCHES, off_its_defaults, random_lgfdr, small_knobs
+from tests.support.resnets import KINDS, save_resnet
+from training.lgfdr.pretrained import backbone_in, load_pyramid
+from training.lgfdr.trainer import assemble_detector
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -32,6 +35,42 @@ def test_the_float_graph_gives_the_detectors_numbers(switches):
         assert as_row(found) == pytest.approx(scores.tolist(), rel=1e-4, abs=1e-4)
         assert np.allclose(found.map_st, map_st, rtol=1e-4, atol=1e-4)
         assert np.allclose(found.map_ae, map_ae, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [KINDS[0], KINDS[3]], ids=["basic", "grouped"])
+def test_the_graph_of_a_resnets_pyramid(kind, tmp_path):
+    """Maximum, shortcuts and grouped convolutions are written, too; all but the latter and the first may be quantized."""
+    save_resnet(tmp_path / "w.pth", **kind)
+    knobs = small_knobs(backbone=backbone_in(tmp_path / "w.pth"), weighed_error="root")
+    pyramid, _ = load_pyramid(knobs.backbone, SIZE, tmp_path / "w.pth")
+    frames = pictures(5, SIZE)
+    detector = off_its_defaults(assemble_detector(knobs, pyramid, 0, frames[:4], torch.device("cpu")))
+    scores, map_st, map_ae = detector(torch.from_numpy(frames[4:]))
+    passes = passes_of(detector)
+    for backend in ("openvino", "onnxruntime"):
+        with build_engine(passes.float_graph(), SIZE, "fp32", backend, threads=1) as engine:
+            found = engine.infer(frames[4])
+        assert as_row(found) == pytest.approx(scores.tolist(), rel=1e-4, abs=1e-4)
+        assert np.allclose(found.map_st, map_st, rtol=1e-4, atol=1e-4)
+        assert np.allclose(found.map_ae, map_ae, rtol=1e-4, atol=1e-4)
+    quantizer = passes.quantizer(frames[:4], 63)
+    assert isinstance(quantizer, LgfdrQuantizer)
+    plain = {f"pyramid.{i}" for i, layer in enumerate(pyramid.plan.layers) if layer.groups == 1 and i > 0}
+    assert plain == {name for name in quantizer.readers if name.startswith("pyramid.")}
+    last = len(pyramid.plan.layers) - 1  # a third stage sees a picture of 256 px as 16 x 16 cells
+    sides = {name: (macs / detector_conv(detector, name).weight.numel()) ** 0.5 for name, macs in quantizer.macs.items()
+             if name in plain}  # fmt: skip
+    assert sides[f"pyramid.{last}"] == pytest.approx(16)
+    assert {round(side) for side in sides.values()} <= {64, 32, 16}
+    with build_engine(quantizer.graph(), SIZE, "int8", "onnxruntime", threads=1) as engine:
+        found = engine.infer(frames[4])
+    assert np.corrcoef(found.map_st.ravel(), map_st.ravel())[0, 1] > 0.99
+    assert np.corrcoef(found.map_ae.ravel(), map_ae.ravel())[0, 1] > 0.99
+
+
+def detector_conv(detector, name):
+    """The convolution of a pyramid that the graph calls `name`."""
+    return detector.pyramid.convs[int(name.removeprefix("pyramid."))]
 
 
 def test_the_int8_graph_stays_near_the_float_one_and_leaves_attention_alone():

@@ -9,15 +9,16 @@ import torch
 from PIL import Image
 
 from tests.support.detectors import pictures
-from tests.support.lgfdr import SIZE, small_knobs
+from tests.support.lgfdr import SIZE, assembled, small_knobs
 from tests.support.trainings import watch_parts
 from training.balance import Branch, balanced
 from training.datasets import open_dataset
 from training.errors import RecipeError, RunError
+from training.families import Sources
 from training.lgfdr.detector import LgfdrDetector
 from training.lgfdr.fit import fit_lgfdr
-from training.lgfdr.pyramid import load_pyramid
-from training.lgfdr.trainer import LgfdrTrainer, assemble_detector
+from training.lgfdr.pretrained import load_pyramid
+from training.lgfdr.trainer import LgfdrTrainer
 from training.loop import TrainRequest, train
 from training.progress import Progress
 from training.recipe import make_config
@@ -48,7 +49,7 @@ def request_for(data, tmp_path, monkeypatch):
 
     def make(name="run", seed=0, resume=False, **changes):
         config = msgspec.structs.replace(make_config("lgfdr", size=SIZE, seed=seed), knobs=small_knobs(**changes))
-        none = tmp_path / "no-teacher"
+        none = Sources(tmp_path / "no-teacher")
         return TrainRequest(open_dataset(data), config, none, tmp_path / name, None, CPU, resume=resume, progress_every_s=0.0)
 
     return make
@@ -91,7 +92,7 @@ def test_towers_learn_the_parts():
     """Sixty steps on four pictures of one scene: less of the features is left than the mean would leave."""
     frames = pictures(6, SIZE)
     knobs = small_knobs(steps=60, batch=4, damage_share=0.25, mean_decay=0.9, noise=5.0, muon_rate=0.03)
-    detector = assemble_detector(knobs, SIZE, 0, frames[:4], CPU)
+    detector = assembled(knobs, frames[:4])
     trainer = LgfdrTrainer(knobs, 0, detector, frames[:4], lambda rng: generate_texture(rng, SIZE), CPU)
     while trainer.step_number < trainer.steps:
         trainer.step()
@@ -117,7 +118,7 @@ def test_muon_moves_the_global_towers_matrices_and_adamw_the_rest(muon_rate):
     """With AdamW at rest only Muon's share moves; with a Muon rate of 0 everything is AdamW's."""
     frames = pictures(3, SIZE)
     knobs = small_knobs(rate=1e-30, weight_decay=0.0, muon_rate=muon_rate)
-    detector = assemble_detector(knobs, SIZE, 0, frames, CPU)
+    detector = assembled(knobs, frames)
     trainer = LgfdrTrainer(knobs, 0, detector, frames, lambda rng: generate_texture(rng, SIZE), CPU)
     before = {name: value.detach().clone() for name, value in detector.rebuilding_parts().named_parameters()}
     trainer.step()

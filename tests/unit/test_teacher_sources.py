@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
-from torch.nn import functional
 
+from tests.support.resnets import KINDS, PlainResNet, lively_resnet
 from training.commands.train import SHIPPED_TEACHER
 from training.errors import BackboneError, TeacherFileError
 from training.networks.pdn import Pdn, PdnSize
@@ -20,69 +19,11 @@ from training.weight_files import read_state_dict
 CPU = torch.device("cpu")
 
 
-class Plain(nn.Module):
-    """A ResNet put together from the library's own layers, under torchvision's names: what the reader is held against."""
-
-    def __init__(self, *, deep, width, groups, blocks):
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, 16, 7, 2, 3, bias=False), nn.BatchNorm2d(16)
-        inputs, self.deep = 16, deep
-        for stage, count in zip((1, 2, 3, 4), blocks, strict=True):
-            outputs = 16 * 2 ** (stage - 1) * (4 if deep else 1)
-            stack = nn.ModuleList()
-            for i in range(count):
-                stride = 2 if stage > 1 and i == 0 else 1
-                stack.append(self._block(inputs, outputs, width * 2 ** (stage - 1), stride, groups))
-                inputs = outputs
-            setattr(self, f"layer{stage}", stack)
-        self.fc = nn.Linear(inputs, 10)
-
-    def _block(self, inputs, outputs, inner, stride, groups):
-        shapes = (
-            [(inputs, inner, 1, 1, 1), (inner, inner, 3, stride, groups), (inner, outputs, 1, 1, 1)]
-            if self.deep
-            else [(inputs, outputs, 3, stride, 1), (outputs, outputs, 3, 1, 1)]
-        )
-        block = nn.Module()
-        for i, (a, b, kernel, step, group) in enumerate(shapes, start=1):
-            setattr(block, f"conv{i}", nn.Conv2d(a, b, kernel, step, kernel // 2, groups=group, bias=False))
-            setattr(block, f"bn{i}", nn.BatchNorm2d(b))
-        if stride > 1 or inputs != outputs:
-            block.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-        return block
-
-    def levels(self, x):
-        x = functional.max_pool2d(functional.relu(self.bn1(self.conv1(x))), 3, 2, 1)
-        found = []
-        for stack in (self.layer1, self.layer2, self.layer3):
-            for block in stack:
-                kept = block.downsample(x) if hasattr(block, "downsample") else x
-                last = 3 if self.deep else 2
-                for i in range(1, last + 1):
-                    x = getattr(block, f"bn{i}")(getattr(block, f"conv{i}")(x))
-                    x = functional.relu(x) if i < last else functional.relu(x + kept)
-            found.append(x)
-        return found[1:]
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        {"deep": False, "width": 16, "groups": 1, "blocks": (1, 2, 1, 1)},
-        {"deep": True, "width": 16, "groups": 1, "blocks": (1, 1, 2, 1)},
-        {"deep": True, "width": 32, "groups": 1, "blocks": (2, 1, 1, 1)},  # wide
-        {"deep": True, "width": 32, "groups": 8, "blocks": (1, 1, 1, 1)},  # ResNeXt
-    ],
-)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("form", ["pth", "nested", "safetensors"])
 def test_a_resnet_is_read_off_its_weight_file(kind, form, tmp_path):
-    torch.manual_seed(0)
     torch.set_num_threads(1)
-    theirs = Plain(**kind).train()
-    with torch.no_grad():
-        for _ in range(3):  # statistics that are not those of a fresh layer
-            theirs.levels(torch.randn(4, 3, 64, 64))
-    theirs.eval()
+    theirs = lively_resnet(**kind)
     path = tmp_path / ("w.safetensors" if form == "safetensors" else "w.pth")
     state = {name: value.contiguous() for name, value in theirs.state_dict().items()}
     if form == "safetensors":
@@ -110,7 +51,7 @@ def test_a_resnet_is_read_off_its_weight_file(kind, form, tmp_path):
     ],
 )
 def test_files_that_hold_no_resnet_are_refused(change, said, tmp_path):
-    state = Plain(deep=False, width=16, groups=1, blocks=(1, 1, 1, 1)).state_dict()
+    state = PlainResNet(deep=False, width=16, groups=1, blocks=(1, 1, 1, 1)).state_dict()
     change(state)
     path = tmp_path / "w.pth"
     torch.save(state, path)
@@ -155,7 +96,7 @@ def theirs_of(size, layout):
     """A teacher's weights under another's names."""
     torch.manual_seed(3)
     ours = Pdn(size)
-    convolutions = [layer for layer in ours.layers if isinstance(layer, nn.Conv2d)]
+    convolutions = [layer for layer in ours.layers if isinstance(layer, torch.nn.Conv2d)]
     places = {
         "nelson": ("0", "3", "6", "8", "10", "12"),
         "anomalib": tuple(f"conv{i}" for i in range(1, 7)),

@@ -13,6 +13,7 @@ from edge.errors import DataError
 from tests.support.trainings import equal, tiny, watch_parts, weights
 from training.balance import Branch, balanced
 from training.errors import RecipeError, RunError, TeacherFileError
+from training.families import Sources
 from training.loop import train
 from training.losses import DfscKnobs
 from training.networks.autoencoder import Autoencoder
@@ -59,7 +60,7 @@ def test_a_medium_model_is_trained_and_loads_as_it_was(request_for, tmp_path):
     teacher = tmp_path / "medium.safetensors"
     info = TeacherInfo("pdn-m", "none", 0, "", 0, 0, 0, 128, 2, 1.0, 1.0, complete=True)
     save_teacher(teacher, Pdn(PdnSize.MEDIUM), info)
-    made = train(request_for(tiny("dfsc-efficientad-m"), teacher=teacher))
+    made = train(request_for(tiny("dfsc-efficientad-m"), sources=Sources(teacher)))
     read = load_run(tmp_path / "run")
     assert equal(weights(read), weights(made))
     assert read.record.teacher.model == read.config.pdn.value == "pdn-m"
@@ -71,7 +72,7 @@ def test_a_teacher_whose_distillation_was_stopped_is_warned_of(request_for, tmp_
     torch.manual_seed(2)
     info = TeacherInfo("pdn-s", "none", 0, "", 0, 40, 8, 128, 2, 1.0, 1.0, complete=False)
     save_teacher(tmp_path / "half.safetensors", Pdn(PdnSize.SMALL), info)
-    made = train(request_for(tiny(), teacher=tmp_path / "half.safetensors"))
+    made = train(request_for(tiny(), sources=Sources(tmp_path / "half.safetensors")))
     assert any("distillation was stopped at step 40" in warning for warning in made.record.warnings)
     assert not any("distillation" in warning for warning in trained.record.warnings)
 
@@ -84,8 +85,8 @@ def test_training_that_diverges_is_ended_with_a_remedy(request_for, knobs):
         for weight in teacher.parameters():
             weight.zero_()  # vectors that never vary: nothing to normalize by
     request = request_for(tiny() if knobs is None else tiny(knobs=knobs))
-    save_teacher(request.out.parent / "silent.safetensors", teacher, load_teacher(request.teacher)[1])
-    silent = dataclasses.replace(request, teacher=request.out.parent / "silent.safetensors")
+    save_teacher(request.out.parent / "silent.safetensors", teacher, load_teacher(request.sources.teacher)[1])
+    silent = dataclasses.replace(request, sources=Sources(request.out.parent / "silent.safetensors"))
     with pytest.raises(RecipeError, match="diverged at step 0: the loss is nan; .*" + ("rate" if knobs is None else "--teacher")):
         train(silent)
 

@@ -45,6 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: the PDN-S that ships; see docs/teacher.md)",
     )
     parser.add_argument(
+        "--weights", type=Path, metavar="FILE",
+        help="lgfdr: a ResNet's state dict, torchvision's or timm's, whose features are rebuilt (default: EfficientNet-Lite2)",
+    )  # fmt: skip
+    parser.add_argument(
         "--size", type=_size, default=256, help="side of the picture in pixels (default: %(default)s, the paper's)"
     )
     parser.add_argument(
@@ -97,6 +101,8 @@ def run(args: argparse.Namespace) -> int:
     from training.datasets import open_dataset
     from training.device import device_of
     from training.errors import RecipeError
+    from training.families import Sources
+    from training.lgfdr.pretrained import backbone_in
     from training.loop import TrainRequest, train
     from training.losses import DfscKnobs
     from training.recipe import LGFDR, make_config
@@ -116,16 +122,20 @@ def run(args: argparse.Namespace) -> int:
         raise RecipeError(f"--head acts on EfficientAD's models; got --model {LGFDR}: its own is --knob pooled_head=true")
     if args.model == LGFDR and args.teacher != SHIPPED_TEACHER:
         raise RecipeError(f"--model {LGFDR} has no teacher: expected no --teacher, got {args.teacher}")
+    if args.model != LGFDR and args.weights is not None:
+        raise RecipeError(f"--weights names a backbone's file, which {LGFDR} has; got --model {args.model}: its own is --teacher")
+    backbone = [] if args.weights is None else [f"backbone={backbone_in(args.weights)}"]
     dfsc = msgspec.structs.replace(DfscKnobs(), **chosen)
+    changes = [*backbone, *args.knob]
     config = make_config(
-        args.model, size=args.size, seed=args.seed, recipe=args.recipe, steps=args.steps, dfsc=dfsc, changes=args.knob,
+        args.model, size=args.size, seed=args.seed, recipe=args.recipe, steps=args.steps, dfsc=dfsc, changes=changes,
     )  # fmt: skip
     if args.head != "off":
         config = msgspec.structs.replace(config, head_input=args.head, head_weight=1.0)
     request = TrainRequest(
         open_dataset(args.data, args.seed),
         config,
-        args.teacher,
+        Sources(args.teacher, args.weights),
         args.out,
         args.natural,
         device_of(args.device),

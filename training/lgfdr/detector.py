@@ -51,6 +51,9 @@ class LgfdrDetector(ScoringNetwork):
         size: Side of the picture in pixels.
     """
 
+    family = "lgfdr"
+    beyond_cells = BORDER_CELLS
+
     feature_mean: torch.Tensor
     feature_scale: torch.Tensor
     cell_st: torch.Tensor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from training.knobs import refuse_unless
+from training.lgfdr.plans import plan_named
 
 TOWERS = ("both", "local", "global")
 GATES = ("srh", "mean", "se", "eca", "simam")
@@ -18,8 +19,6 @@ NEW_LOUDEST_ST, NEW_LOUDEST_AE = 2, 8
 """Cells whose mean is a map's score, of new runs. Over eight sets and three seeds 2 and 8 instead of 1 and 1 change the image
 AUROC by -.1 points on commutator and by 0 to +1.5 on the others; of 150 logical and 150 structural defects of the harness 33 and
 25 more are found at the limit (`docs/adr/0017-the-loudest-cells-not-the-loudest.md`)."""
-BACKBONES = ("efficientnet-lite2",)
-"""Those whose layers `training.lgfdr.pyramid` has a plan of."""
 TOKENS = 8
 """A side of the picture in tokens. At 192 px 12 a side left more (.52 of the tray's features; 8 a side .48)."""
 MOST_LOUDEST = 64
@@ -31,7 +30,7 @@ class LgfdrKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
     """The detector's switches and its recipe.
 
     Attributes:
-        backbone: Name of the pretrained features, of `BACKBONES`.
+        backbone: Name of the pretrained features; see `training.lgfdr.plans`.
         towers: "both", "local" or "global".
         gate: One of `GATES`; without both towers nothing is fused.
         maps: What map_st shows: "fused" the error of the fused reconstruction (the paper's score), "discriminator" the same
@@ -162,10 +161,11 @@ def check_knobs(knobs: LgfdrKnobs, size: int) -> LgfdrKnobs:
 
     Raises:
         RecipeError: The first value that is out of its range, with what was expected.
+        BackboneError: Nothing is known by the backbone's name.
     """
+    plan_named(knobs.backbone)
     grid = size // 4
     rules = (
-        (knobs.backbone in BACKBONES, "backbone", f"one of {', '.join(BACKBONES)}: others have no plan of their layers here"),
         (knobs.towers in TOWERS, "towers", f"one of {', '.join(TOWERS)}"),
         (knobs.gate in GATES, "gate", f"one of {', '.join(GATES)}"),
         (knobs.maps in MAPS, "maps", f"one of {', '.join(MAPS)}"),

@@ -21,7 +21,6 @@ from training.features import to_input
 from training.lgfdr.detector import LgfdrDetector
 from training.lgfdr.discriminator import discriminator_loss, initialize_discriminator
 from training.lgfdr.losses import rebuild_loss
-from training.lgfdr.pyramid import load_pyramid
 from training.lgfdr.store import StoredFeatures
 from training.lgfdr.towers import initialize_towers
 from training.muon import NetworkOptimizer
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from training.lgfdr.knobs import LgfdrKnobs
+    from training.lgfdr.pyramid import Pyramid
     from training.trainers.trainer import NaturalPictures
 
 _FILL_BATCH = 8
@@ -46,22 +46,20 @@ UNPAINTED_EVERY = 4
 """Every fourth picture the discriminator sees is a good one: what good parts leave unexplained is no damage."""
 
 
-def assemble_detector(knobs: LgfdrKnobs, size: int, seed: int, frames: NDArray[np.uint8], device: torch.device) -> LgfdrDetector:
+def assemble_detector(
+    knobs: LgfdrKnobs, pyramid: Pyramid, seed: int, frames: NDArray[np.uint8], device: torch.device
+) -> LgfdrDetector:
     """Makes an untrained detector with pretrained pyramid and the features' statistics in place.
 
     Args:
         knobs: Parts and sizes.
-        size: Side of the picture in pixels.
+        pyramid: Pretrained, of the backbone the knobs name and of the picture's side.
         seed: Of the towers' weights.
         frames: (N, size, size, 3) uint8 training pictures.
         device: Where to work.
-
-    Raises:
-        BackboneError: The backbone is unknown or not installed.
     """
-    pyramid, _ = load_pyramid(knobs.backbone, size)
     torch.manual_seed(seed)
-    detector = LgfdrDetector(knobs, size)
+    detector = LgfdrDetector(knobs, pyramid.size)
     initialize_towers(detector.rebuilding_parts())
     if detector.discriminator is not None:
         initialize_discriminator(detector.discriminator)

@@ -98,6 +98,8 @@ class Detector(ScoringNetwork):
         ValueError: `map_directions` is not from 1 to 384, or `student_width` not as `Pdn` wants it.
     """
 
+    family = "efficientad"
+
     teacher_mean: torch.Tensor
     teacher_std: torch.Tensor
     basis_st: torch.Tensor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -15,6 +16,11 @@ class ScoringNetwork(nn.Module, ABC):
 
     Buffers, registered by the detector: `head_mean` (C), `head_precision` (C, C).
     """
+
+    family: ClassVar[str]
+    """Name in `training.families.FAMILIES`."""
+    beyond_cells: ClassVar[int] = 0
+    """How many cells its own maps (`cell_st`) reach beyond the contract's, on each side."""
 
     head_mean: torch.Tensor
     head_precision: torch.Tensor

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from training.errors import BackboneError
+from training.teacher.folding import FoldedConv, fold
 from training.teacher.levels import Level
 from training.weight_files import read_state_dict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class EfficientNetLite2:
@@ -48,10 +52,14 @@ class EfficientNetLite2:
         self._net = net.eval().requires_grad_(requires_grad=False).to(device)
         self._net._blocks = self._net._blocks[: self._blocks[-1] + 1]  # noqa: SLF001 the package has no public way in
 
-    @property
-    def network(self) -> Any:
-        """The package's network up to the last block used, frozen: `training.lgfdr.pyramid` reads its layers."""
-        return self._net
+    def folded(self) -> Iterator[FoldedConv]:
+        """Its convolutions in the order of `training.lgfdr.plans`: stem; expansion, depthwise, projection of each block."""
+        net = self._net
+        yield _folded("_conv_stem", net._conv_stem, net._bn0)  # noqa: SLF001
+        for i, block in enumerate(net._blocks):  # noqa: SLF001
+            for conv, norm in (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")):
+                if hasattr(block, conv):  # blocks of expansion 1 have no convolution that expands
+                    yield _folded(f"{conv} of block {i}", getattr(block, conv), getattr(block, norm))
 
     @torch.no_grad()
     def __call__(self, x: torch.Tensor) -> list[torch.Tensor]:
@@ -64,3 +72,9 @@ class EfficientNetLite2:
             if i in self._blocks:
                 maps.append(x)
         return maps
+
+
+def _folded(name: str, conv: Any, norm: Any) -> FoldedConv:
+    left, right, top, bottom = getattr(conv.static_padding, "padding", (0, 0, 0, 0))
+    pads = (left, right) if (left, right) == (top, bottom) else (-1, -1)
+    return fold(name, conv.weight, (norm.weight, norm.bias, norm.running_mean, norm.running_var), norm.eps, pads)

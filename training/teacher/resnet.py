@@ -9,17 +9,20 @@ is the network up to its third stage, whose second and third outputs (strides 8 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from training.errors import BackboneError
+from training.teacher.folding import FoldedConv
 from training.teacher.levels import Level
 from training.weight_files import read_state_dict
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from training.weight_files import StateDict
@@ -27,6 +30,35 @@ if TYPE_CHECKING:
 _STAGES = (1, 2, 3)
 _KEY = re.compile(r"(conv1|bn1|layer[123]\.\d+\.(conv[123]|bn[123]|downsample\.[01]))\.(\w+)")
 _BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
+
+
+@dataclass(frozen=True, slots=True)
+class ResNetForm:
+    """What tells one ResNet from another, up to the third stage.
+
+    Attributes:
+        bottleneck: Blocks of three convolutions, not of two.
+        blocks: Of each stage.
+        stem: Channels of the first convolution; 64 in torchvision's and in timm's plain ones.
+        width: Channels within the first stage's blocks; each stage has twice those of the one before.
+        groups: Of the 3 x 3 convolutions.
+    """
+
+    bottleneck: bool
+    blocks: tuple[int, int, int]
+    stem: int
+    width: int
+    groups: int
+
+    @property
+    def name(self) -> str:
+        """As `training.lgfdr.plans` reads it."""
+        kind, blocks = "bottleneck" if self.bottleneck else "basic", "-".join(map(str, self.blocks))
+        return f"resnet-{kind}-{blocks}-{self.stem}-{self.width}x{self.groups}"
+
+    def outputs(self, stage: int) -> int:
+        """Channels that stage `stage`, 0 to 2, gives."""
+        return (4 * self.stem if self.bottleneck else self.stem) << stage
 
 
 class _ConvNorm(nn.Module):
@@ -46,7 +78,13 @@ class _ConvNorm(nn.Module):
         factor = scale / (variance + 1e-5).sqrt()
         self.register_buffer("factor", factor[:, None, None])
         self.register_buffer("offset", (offset - mean * factor)[:, None, None])
-        self._stride = stride
+        self._name, self._stride = conv, stride
+
+    @property
+    def folded(self) -> FoldedConv:
+        """Both as one convolution."""
+        side = self.kernel.shape[-1] // 2
+        return FoldedConv(self._name, self.kernel * self.factor[..., None], self.offset.flatten(), (side, side))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> (N, out, H / stride, W / stride); groups follow from the channels that came."""
@@ -133,6 +171,28 @@ class ResNetFile(nn.Module):
             x = stage(x)
             maps.append(x)
         return maps
+
+    @property
+    def form(self) -> ResNetForm:
+        """Which ResNet the file holds."""
+        convs = [cast("_ConvNorm", conv) for conv in cast("_Block", self._stage(0)[0]).convs]
+        stem, width = len(self.stem.kernel), len(convs[0].kernel)
+        first, second, third = (len(self._stage(stage)) for stage in range(len(_STAGES)))
+        return ResNetForm(len(convs) == 3, (first, second, third), stem, width, width // convs[1].kernel.shape[1])
+
+    def folded(self) -> Iterator[FoldedConv]:
+        """Its convolutions in the order of `training.lgfdr.plans`: a block's shortcut behind its first."""
+        yield self.stem.folded
+        for stage in range(len(_STAGES)):
+            for block in cast("list[_Block]", self._stage(stage)):
+                first, *others = (cast("_ConvNorm", conv).folded for conv in block.convs)
+                yield first
+                if isinstance(block.shortcut, _ConvNorm):
+                    yield block.shortcut.folded
+                yield from others
+
+    def _stage(self, stage: int) -> nn.Sequential:
+        return cast("nn.Sequential", self.stages[stage])
 
     @torch.no_grad()
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
