@@ -26,7 +26,7 @@
 #   make sight    what onbelt sight sees and what it refuses, on the belt's three products (5 minutes); writes docs/sight.md
 #   make gige     GigE Vision frames over loopback, counted and judged (Aravis; two minutes); writes docs/gige.md
 #   make training-speed  a training step beside the one anomalib takes, in one run; writes docs/training-speed.md
-#   make lgfdr    what each part of LGFDR is worth: every variant, three seeds (hours); SETS="scenes/tray ..." names the data
+#   make lgfdr    what each part of LGFDR costs and is worth: every variant, three seeds (hours); SETS="scenes/tray ..." names the data
 #   make products train, export and evaluate the belt's products (the shipped demo bundle is one of them)
 PYTHON ?= python3
 VENV ?= .venv
@@ -120,6 +120,7 @@ gige: $(VENV)/.train
 	$(BIN)/python benchmarks/gige.py --report docs/gige.md
 
 lgfdr: $(VENV)/.train
+	$(BIN)/python benchmarks/lgfdr_latency.py
 	$(BIN)/python benchmarks/lgfdr.py $(SETS) --out build/lgfdr $(LGFDR_ARGS)
 
 detectors: $(VENV)/.train

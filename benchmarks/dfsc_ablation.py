@@ -30,13 +30,12 @@ from training.calibrate import cell_statistics
 from training.commands.train import SHIPPED_TEACHER
 from training.datasets import load_frames, open_dataset
 from training.datasets.items import GOOD, Item
-from training.families.efficientad import EfficientAdFamily
+from training.families import Sources, family_of
 from training.features import to_input
 from training.losses import DfscKnobs
 from training.metrics.ranking import auroc
 from training.networks.detector import Detector
 from training.recipe import FastKnobs, RunConfig, make_config
-from training.teacher.store import load_teacher
 from training.trainers import FastTrainer
 
 DOC = Path(__file__).resolve().parents[1] / "docs" / "results.md"
@@ -77,7 +76,8 @@ class Ground:
         self._test: list[Item] = dataset.test
         self._pictures = load_frames(dataset.test, 128)
         self.config = make_config("dfsc-efficientad-s", size=128, seed=seed, changes=[f"autoencoder_steps={steps}"])
-        self._detector = EfficientAdFamily().assemble(self.config, load_teacher(SHIPPED_TEACHER)[0], self._frames, CPU)
+        family = family_of(self.config)
+        self._detector = family.assemble(self.config, family.pretrained(self.config, Sources(SHIPPED_TEACHER)), self._frames, CPU)
         self._trainer = self._trainer_of(self.config, self._detector)
         begin = int(DfscKnobs().start * steps)
         for step in range(begin):

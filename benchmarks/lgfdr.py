@@ -5,28 +5,24 @@
 
 One line of docs/bench/lgfdr.jsonl a variant, side, seed and data set; what is there already is not run again (`--results FILE`
 begins anew), so a stopped run goes on. `--write` puts the table of all of them into docs/lgfdr.md.
-Figures are those of the float network in torch; milliseconds are the float graph's on OpenVINO, all variants interleaved after
-the training. Each set is trained on its own good parts, test pictures are only ever judged.
+Figures are those of the float network in torch; milliseconds are those that `benchmarks/lgfdr_latency.py` has measured. Each set
+is trained on its own good parts, test pictures are only ever judged.
 """
 
 import argparse
 import dataclasses
+import json
 import logging
 import statistics
 import sys
-import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from benchmarks.page import replace_block
 from benchmarks.resumable import Row, made_when, origin_of, run_missing
 from benchmarks.structural import structural_figures
-from export.passes import passes_of
-from export.run_graph import build_engine
 from training.datasets import open_dataset
 from training.evaluate import evaluate, to_json
 from training.families import Sources
@@ -34,8 +30,9 @@ from training.loop import TrainRequest, train
 from training.recipe import LGFDR, make_config
 from training.run import RECORD_NAME, load_run
 
+FULL = "full"
 VARIANTS: dict[str, list[str]] = {
-    "full": [],
+    FULL: [],
     "local only": ["towers=local"],
     "global only": ["towers=global"],
     "both, mean instead of the head": ["gate=mean"],
@@ -64,13 +61,13 @@ VARIANTS: dict[str, list[str]] = {
 COLUMNS = {
     "image": "image", "logical": "logical", "structural": "structural", "pixel_auroc": "pixel AUROC", "pixel_ap": "pixel AP",
     "au_pro": "AU-PRO", "structural_ap": "structural AP", "structural_pro": "structural AU-PRO",
-    "st_ap": "structural AP of map_st", "st_pro": "structural AU-PRO of map_st",
+    "st_ap": "structural AP of map_st", "st_pro": "structural AU-PRO of map_st", "cause": "cause right",
 }  # fmt: skip
 """Key of a row -> title of its column."""
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 DOC = DOCS / "lgfdr.md"
+LATENCY = DOCS / "bench" / "lgfdr-variants.json"
 BEGIN, END = "<!-- measured: benchmarks/lgfdr.py -->", "<!-- end of measured variants -->"
-ROUNDS, BLOCK = 6, 8
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -127,28 +124,18 @@ def run_one(args: argparse.Namespace, data: Path, variant: str, seed: int) -> di
     }  # fmt: skip
 
 
-def latencies(args: argparse.Namespace, rows: list[Row]) -> dict[tuple[str, int], float]:
-    """Median milliseconds of the float graph of each variant at this side, interleaved; of those whose run is still there."""
-    mine = [row for row in rows if row["size"] == args.size]
-    runs = {row["variant"]: run_folder(args, row["data"], row["variant"], row["seed"]) for row in mine}
-    chosen = {variant: run for variant, run in runs.items() if (run / RECORD_NAME).exists()}
-    frame = np.random.default_rng(0).integers(0, 256, (args.size, args.size, 3), dtype=np.uint8)
-    times: dict[str, list[float]] = {variant: [] for variant in chosen}
-    with ExitStack() as stack:
-        engines = {
-            variant: stack.enter_context(
-                build_engine(passes_of(load_run(run).detector).float_graph(), args.size, "fp32", "openvino", args.threads)
-            )
-            for variant, run in chosen.items()
-        }
-        for _ in range(ROUNDS):
-            for variant, engine in engines.items():
-                engine.infer(frame)  # caches still belong to the engine before
-                for _ in range(BLOCK):
-                    began = time.perf_counter_ns()
-                    engine.infer(frame)
-                    times[variant].append((time.perf_counter_ns() - began) / 1e6)
-    return {(variant, args.size): statistics.median(values) for variant, values in times.items()}
+def latencies() -> tuple[dict[tuple[str, int], float], str]:
+    """Median milliseconds of each variant's float graph at one side, and what they were measured with; empty before they are."""
+    if not LATENCY.exists():
+        return {}, ""
+    found = json.loads(LATENCY.read_text())
+    size, ms = found["size"], found["ms"]
+    beside = ", ".join(f"{name} {ms[name]:.1f}" for name in ms if name not in VARIANTS)
+    told = (
+        f" ms: float graph on {found['backend']}, {found['threads']} thread, {size} px, {found['date']}, {found['machine']}, "
+        f"medians of {found['frames']} frames, interleaved; beside them {beside}."
+    )
+    return {(variant, size): ms.get(variant, ms[FULL]) for variant in VARIANTS}, told
 
 
 def table(rows: list[Row], milliseconds: dict[tuple[str, int], float]) -> str:
@@ -190,7 +177,8 @@ def main(argv: list[str] | None = None) -> int:
     names = [data.name for data in args.sets]
     shown = [row for row in rows if row["variant"] in args.variants and row["data"] in names]
     shown.sort(key=lambda row: (names.index(row["data"]), list(VARIANTS).index(row["variant"]), row["size"]))
-    text = f"{made_when(shown)}.\n\n{table(shown, latencies(args, shown))}"
+    milliseconds, told = latencies()
+    text = f"{made_when(shown)}.{told}\n\n{table(shown, milliseconds)}"
     print(text)
     if args.write:
         replace_block(DOC, BEGIN, END, text + "\n")

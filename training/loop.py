@@ -170,7 +170,8 @@ def train(request: TrainRequest) -> Run:
     logger.info("%d parts to train on, %d held out, natural pictures: %s", len(frames), len(held_out), natural.said)
     prepared = time.monotonic()
     shown = enlarge(frames, config.least_parts, config.seed)
-    detector, trainer = family.prepare(config, pretrained, shown, natural.draw, request.device)
+    detector = family.assemble(config, pretrained, shown, request.device)
+    trainer = family.trainer(config, detector, shown, natural.draw, request.device)
     before_s, seen = _restore(request, trainer, identity) if request.resume else (0.0, {})
     before_s += time.monotonic() - prepared
     wall_s, figures = _drive(request, trainer, identity, before_s, seen)

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from benchmarks import detectors, lgfdr
+from benchmarks import detectors, lgfdr, lgfdr_latency
 from benchmarks.resumable import made_when, run_missing
 
 
@@ -104,3 +104,17 @@ def test_rows_of_another_setting_have_a_label_and_are_trained_beside_the_plain_o
     for _ in range(2):
         assert detectors.main(labelled) == 0
     assert asked == [("efficientad-s", "few parts as they are", ["least_parts=0"])]
+
+
+def test_variants_of_the_training_alone_share_the_whole_detectors_milliseconds(tmp_path, monkeypatch):
+    timed = lgfdr_latency.configurations(128)
+    assert {"full", "local only", "SE gate", "without the discriminator", "one cell of each map"} <= timed.keys()
+    assert not {"no noise", "noise 3", "no cosine", "AdamW alone", "336 parts at least"} & timed.keys()
+    file = tmp_path / "ms.json"
+    told = {"date": "2026-01-01", "machine": "M", "backend": "openvino", "threads": 1, "size": 128, "frames": 8}
+    file.write_text(json.dumps({**told, "ms": {"full": 10.0, "local only": 7.0, "efficientad-s": 20.0}}))
+    monkeypatch.setattr(lgfdr, "LATENCY", file)
+    found, said = lgfdr.latencies()
+    assert (found["local only", 128], found["no noise", 128]) == (7.0, 10.0)
+    assert "M, medians of 8 frames" in said
+    assert said.endswith("beside them efficientad-s 20.0.")

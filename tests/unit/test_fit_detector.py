@@ -7,11 +7,10 @@ import torch
 from tests.support.trainings import CPU, make_ground, tiny
 from training.calibrate import fit_bases, fit_detector
 from training.errors import RecipeError
-from training.families.efficientad import EfficientAdFamily
+from training.families import Sources, family_of
 from training.features import to_input
 from training.networks.detector import Detector, mean_square
 from training.networks.pdn import PdnSize
-from training.teacher.store import load_teacher
 from training.teacher.textures import generate_texture
 
 
@@ -20,7 +19,8 @@ def test_untrained_networks_that_give_one_value_are_refused(tmp_path):
     frames = np.zeros((3, 128, 128, 3), np.uint8)
     frames[1:] += np.uint8(1)
     shown = np.random.default_rng(0).integers(0, 256, frames.shape, np.uint8)
-    detector = EfficientAdFamily().assemble(tiny(), load_teacher(teacher)[0], shown, CPU)
+    family = family_of(tiny())
+    detector = family.assemble(tiny(), family.pretrained(tiny(), Sources(teacher)), shown, CPU)
     with pytest.raises(RecipeError, match="at least 2 held-out"):
         fit_detector(detector, frames, frames[:1], CPU)
 

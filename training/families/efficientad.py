@@ -49,24 +49,13 @@ class EfficientAdFamily(Family[Detector, Pdn]):
         """See `Family`."""
         return Detector(config.pdn, config.size, HeadInput(config.head_input), config.map_directions, config.student_width)
 
-    def prepare(
-        self,
-        config: RunConfig,
-        pretrained: Pretrained[Pdn],
-        frames: NDArray[np.uint8],
-        natural: NaturalPictures,
-        device: torch.device,
-    ) -> tuple[Detector, Trainer]:
+    def assemble(
+        self, config: RunConfig, pretrained: Pretrained[Pdn], frames: NDArray[np.uint8], device: torch.device
+    ) -> Detector:
         """See `Family`."""
-        detector = self.assemble(config, pretrained.network, frames, device)
-        make_trainer = FastTrainer if isinstance(config.knobs, FastKnobs) else PaperTrainer
-        return detector, make_trainer(config, detector, frames, natural, device)
-
-    def assemble(self, config: RunConfig, teacher: Pdn, frames: NDArray[np.uint8], device: torch.device) -> Detector:
-        """Makes an untrained detector with its teacher and the teacher's statistics over `frames` in place."""
         torch.manual_seed(config.seed)
         detector = self.empty(config)
-        detector.teacher.load_state_dict(teacher.state_dict())
+        detector.teacher.load_state_dict(pretrained.network.state_dict())
         detector.teacher.requires_grad_(requires_grad=False)
         detector.to(device)
         if isinstance(config.knobs, FastKnobs):
@@ -75,6 +64,18 @@ class EfficientAdFamily(Family[Detector, Pdn]):
         detector.teacher_mean.copy_(mean)
         detector.teacher_std.copy_(std)
         return detector
+
+    def trainer(
+        self,
+        config: RunConfig,
+        detector: Detector,
+        frames: NDArray[np.uint8],
+        natural: NaturalPictures,
+        device: torch.device,
+    ) -> Trainer:
+        """See `Family`."""
+        make_trainer = FastTrainer if isinstance(config.knobs, FastKnobs) else PaperTrainer
+        return make_trainer(config, detector, frames, natural, device)
 
     def fit(
         self, config: RunConfig, detector: Detector, train: NDArray[np.uint8], shaping: NDArray[np.uint8], device: torch.device

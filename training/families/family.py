@@ -77,19 +77,32 @@ class Family(ABC, Generic[DetectorT, NetworkT]):
         """
 
     @abstractmethod
-    def prepare(
-        self,
-        config: RunConfig,
-        pretrained: Pretrained[NetworkT],
-        frames: NDArray[np.uint8],
-        natural: NaturalPictures,
-        device: torch.device,
-    ) -> tuple[DetectorT, Trainer]:
-        """Makes an untrained detector with what it needs before the first step, and the recipe that trains it.
+    def assemble(
+        self, config: RunConfig, pretrained: Pretrained[NetworkT], frames: NDArray[np.uint8], device: torch.device
+    ) -> DetectorT:
+        """Makes an untrained detector with its pretrained features and their statistics in place.
 
         Args:
             config: Model, size, seed and recipe.
             pretrained: As `pretrained` gave them.
+            frames: (N, S, S, 3) uint8 training pictures.
+            device: Where to work.
+        """
+
+    @abstractmethod
+    def trainer(
+        self,
+        config: RunConfig,
+        detector: DetectorT,
+        frames: NDArray[np.uint8],
+        natural: NaturalPictures,
+        device: torch.device,
+    ) -> Trainer:
+        """The recipe that trains what `assemble` made.
+
+        Args:
+            config: Model, size, seed and recipe.
+            detector: Untrained, on the device; trained in place.
             frames: (N, S, S, 3) uint8 training pictures.
             natural: Draws pictures of other things.
             device: Where to work.

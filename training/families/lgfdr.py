@@ -38,18 +38,22 @@ class LgfdrFamily(Family[LgfdrDetector, Pyramid]):
         """See `Family`."""
         return LgfdrDetector(check_knobs(_knobs(config), config.size), config.size)
 
-    def prepare(
+    def assemble(
+        self, config: RunConfig, pretrained: Pretrained[Pyramid], frames: NDArray[np.uint8], device: torch.device
+    ) -> LgfdrDetector:
+        """See `Family`."""
+        return assemble_detector(_knobs(config), pretrained.network, config.seed, frames, device)
+
+    def trainer(
         self,
         config: RunConfig,
-        pretrained: Pretrained[Pyramid],
+        detector: LgfdrDetector,
         frames: NDArray[np.uint8],
         natural: NaturalPictures,
         device: torch.device,
-    ) -> tuple[LgfdrDetector, Trainer]:
+    ) -> Trainer:
         """See `Family`."""
-        knobs = _knobs(config)
-        detector = assemble_detector(knobs, pretrained.network, config.seed, frames, device)
-        return detector, LgfdrTrainer(knobs, config.seed, detector, frames, natural, device)
+        return LgfdrTrainer(_knobs(config), config.seed, detector, frames, natural, device)
 
     def fit(
         self,
