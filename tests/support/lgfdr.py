@@ -30,14 +30,14 @@ def small_knobs(**changes) -> LgfdrKnobs:
 
 
 def assembled(knobs: LgfdrKnobs, frames: NDArray[np.uint8], seed: int = 0) -> LgfdrDetector:
-    """An untrained detector with pretrained features."""
-    pyramid, _ = load_pyramid(knobs.backbone, SIZE)
+    """An untrained detector with pretrained features, for frames of their side."""
+    pyramid, _ = load_pyramid(knobs.backbone, frames.shape[1])
     return assemble_detector(knobs, pyramid, seed, frames, torch.device("cpu"))
 
 
-def random_lgfdr(seed: int = 0, **changes) -> LgfdrDetector:
+def random_lgfdr(seed: int = 0, size: int = SIZE, **changes) -> LgfdrDetector:
     """A frozen detector, every constant off its default so that a graph that forgets one is seen."""
-    return off_its_defaults(assembled(small_knobs(**changes), pictures(4, SIZE), seed), seed)
+    return off_its_defaults(assembled(small_knobs(**changes), pictures(4, size), seed), seed)
 
 
 def off_its_defaults(detector: LgfdrDetector, seed: int = 0) -> LgfdrDetector:

@@ -134,7 +134,8 @@ def test_the_loss_counts_every_reconstruction():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"gate": "sum"}, "gate: expected one of srh"), ({"towers": "none"}, "towers"), ({"token_cells": 5}, "divisor of 32"),
+        ({"gate": "sum"}, "gate: expected one of srh"), ({"towers": "none"}, "towers"),
+        ({"towers": "local", "gate": "se"}, "gate: expected none with one tower alone"), ({"token_cells": 5}, "divisor of 32"),
         ({"token_width": 30, "token_heads": 4}, "multiple of token_heads"), ({"smooth_cells": 2}, "odd"),
         ({"noise": -1.0}, "noise"), ({"discriminator_steps": 0}, "maps=fused"),
         ({"damage_versions": 0, "damage_pictures": 0}, "for the discriminator to learn from"),

@@ -22,15 +22,15 @@ from training.lgfdr.trainer import assemble_detector
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.mark.parametrize("switches", SWITCHES, ids=str)
-def test_the_float_graph_gives_the_detectors_numbers(switches):
-    detector = random_lgfdr(**switches)
+@pytest.mark.parametrize(("switches", "size"), [*((one, SIZE) for one in SWITCHES), ({"token_cells": 6}, 192)], ids=str)
+def test_the_float_graph_gives_the_detectors_numbers(switches, size):
+    detector = random_lgfdr(size=size, **switches)
     model = passes_of(detector).float_graph()
     onnx.checker.check_model(model, full_check=True)
-    frame = pictures(1, SIZE, seed=3)
+    frame = pictures(1, size, seed=3)
     scores, map_st, map_ae = detector(torch.from_numpy(frame))
     for backend in ("openvino", "onnxruntime"):
-        with build_engine(model, SIZE, "fp32", backend, threads=1) as engine:
+        with build_engine(model, size, "fp32", backend, threads=1) as engine:
             found = engine.infer(frame[0])
         assert as_row(found) == pytest.approx(scores.tolist(), rel=1e-4, abs=1e-4)
         assert np.allclose(found.map_st, map_st, rtol=1e-4, atol=1e-4)

@@ -1,6 +1,7 @@
 """After training: what good parts show at each cell, quantiles, the pooled head and the constants of the fusion.
 
-The same rules as for the other detectors (`training.calibrate`), on this detector's maps: nothing here sees a test picture.
+The same rules as for the other detectors (`training.calibrate`), on this detector's maps: nothing here sees a test picture. The
+paper's public text says nothing of how its score is scaled; all of this is ours, so that one judge reads every detector.
 """
 
 from __future__ import annotations

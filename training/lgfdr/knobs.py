@@ -168,6 +168,10 @@ def check_knobs(knobs: LgfdrKnobs, size: int) -> LgfdrKnobs:
     rules = (
         (knobs.towers in TOWERS, "towers", f"one of {', '.join(TOWERS)}"),
         (knobs.gate in GATES, "gate", f"one of {', '.join(GATES)}"),
+        (
+            knobs.towers == "both" or knobs.gate == GATES[0],
+            "gate", f"none with one tower alone (towers={knobs.towers}), where nothing is fused",
+        ),
         (knobs.maps in MAPS, "maps", f"one of {', '.join(MAPS)}"),
         (knobs.weighed_error in WEIGHED_ERRORS, "weighed_error", f"one of {', '.join(WEIGHED_ERRORS)}"),
         (1 <= knobs.local_width <= 1024, "local_width", "from 1 to 1024"),

@@ -1,6 +1,7 @@
 """Stored features: of every training picture, and of versions of them with painted damage.
 
-The pyramid is frozen, so what it says of a picture is computed once; a step costs towers or discriminator only.
+The pyramid is frozen, so what it says of a picture is computed once; a step costs towers or discriminator only. All of it is
+ours: the paper adds noise to features and knows no painted damage.
 """
 
 from __future__ import annotations
