@@ -2,6 +2,7 @@
 
 onbelt distill --backbone efficientnet-lite2 photographs/ --out teacher.safetensors
 onbelt distill --backbone efficientnet-lite2 --out t.safetensors --steps 2 --batch 2 --textures 16
+torchrun --nproc-per-node 4 --no-python onbelt distill photographs/ --device cuda --batch 64 --out teacher.safetensors
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ def run(args: argparse.Namespace) -> int:
     import msgspec
     import torch
 
-    from training.device import device_of
     from training.errors import RecipeError
     from training.networks.pdn import PdnSize
     from training.recipe import MOST_SEED
     from training.teacher.distill import distill
     from training.teacher.distillation import DistillConfig
+    from training.workers import joined
 
     if args.steps < 1 or args.batch < 1 or args.textures < 0 or args.size % 32 or not 64 <= args.size <= 512:
         raise RecipeError(
@@ -63,7 +64,10 @@ def run(args: argparse.Namespace) -> int:
         backbone=args.backbone, weights=args.weights, model=PdnSize(args.model), steps=args.steps,
         batch=args.batch, size=args.size, seed=args.seed, textures=args.textures,
     )  # fmt: skip
-    info = distill(config, args.images, args.out, device_of(args.device), resume=args.resume)
+    with joined(args.device) as (workers, device):
+        info = distill(config, args.images, args.out, device, resume=args.resume, workers=workers)
+    if not workers.leads:
+        return 0
     if args.json:
         print(msgspec.json.encode(info).decode())
     else:

@@ -8,11 +8,12 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from training.errors import TeacherFileError
+from training.errors import RecipeError, TeacherFileError
 from training.memory import keep_freed_memory
 from training.teacher.distillation import Distillation, DistillConfig
 from training.teacher.pictures import find_pictures, read_photograph
 from training.trainers.interruption import Interruption
+from training.workers import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from training.teacher.store import TeacherInfo
+    from training.workers import Workers
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +42,13 @@ def _check_out(out: Path) -> None:
 
 
 def distill(
-    config: DistillConfig, images: Sequence[Path], out: Path, device: torch.device, *, resume: bool = False
+    config: DistillConfig,
+    images: Sequence[Path],
+    out: Path,
+    device: torch.device,
+    *,
+    resume: bool = False,
+    workers: Workers = ALONE,
 ) -> TeacherInfo:
     """Distils a teacher and writes it to a file, once a minute and at the end.
 
@@ -50,6 +58,7 @@ def distill(
         out: The teacher file.
         device: Where to work.
         resume: Go on from the checkpoint beside `out`.
+        workers: This process among those that distil together; the first of them writes the file.
 
     Returns:
         Where the finished teacher came from, with its losses.
@@ -58,21 +67,31 @@ def distill(
         TrainingError: Pictures, backbone, checkpoint or `out` are not usable.
         KeyboardInterrupt: Ctrl-C: after the step it fell into, which is saved; or a second one, at once and without saving.
     """
+    if config.batch % workers.count:
+        raise RecipeError(
+            f"--batch {config.batch}: expected a multiple of {workers.count}, for so many workers draw a part of it each"
+        )
     _check_out(out)
     paths = find_pictures(images) if images else []
     keep_freed_memory()
     photographs = [read_photograph(path) for path in paths]
-    logger.info("%d photographs, %d generated pictures", len(photographs), config.textures)
-    work = Distillation(config, photographs, device)
+    if workers.leads:
+        logger.info("%d photographs, %d generated pictures", len(photographs), config.textures)
+    work = Distillation(config, photographs, device, workers)
     if resume:
         work.resume(out)
     start = saved = time.monotonic()
-    first = work.step_number
+    first, stopped = work.step_number, False
     with Interruption() as interruption:
-        while work.step_number < config.steps and not interruption.asked:
+        while work.step_number < config.steps:
+            stopped = workers.any(interruption.asked)
+            if stopped:
+                break
             loss = work.step()
             now = time.monotonic()
             done = work.step_number - first
+            if not workers.leads:
+                continue
             if done % 10 == 0:
                 rate = done / (now - start)
                 print(
@@ -84,9 +103,10 @@ def distill(
                 info = work.save(out)
                 print(f"saved at step {info.steps}: held-out {info.held_out_loss:.4f}", file=sys.stderr, flush=True)
                 saved = time.monotonic()
-        info = work.save(out)
-    if interruption.asked:
+        info = work.save(out) if workers.leads else work.info()
+    if stopped or interruption.asked:
         rest = "the teacher is whole" if info.complete else "go on with --resume"
-        print(f"stopped at step {info.steps}; {rest}", file=sys.stderr)
+        if workers.leads:
+            print(f"stopped at step {info.steps}; {rest}", file=sys.stderr)
         raise KeyboardInterrupt
     return info

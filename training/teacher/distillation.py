@@ -13,7 +13,8 @@ As in the paper: the backbone sees the picture at twice the side, one picture in
 by each channel's mean and standard deviation, the loss is the mean squared error.
 
 Every picture, crop and batch follows from the seed and the number of the step: a run that was stopped and resumed
-draws exactly what an unbroken run draws.
+draws exactly what an unbroken run draws. Several workers (`training.workers`) draw a part of each batch each, other pictures than
+one alone would.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from training.teacher.pictures import PicturePool, hash_pictures
 from training.teacher.store import TeacherInfo, hash_file, save_teacher
 from training.teacher.targets import Targets
 from training.trainers.weights import WeightMean, initialize_at_he_scale
+from training.workers import ALONE, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,12 +113,17 @@ class Distillation:
         config: What is asked for.
         photographs: (H, W, 3) uint8 each; one in ten is held out. May be empty.
         device: Where to work.
+        workers: This process among those that distil together.
     """
 
     def __init__(
-        self, config: DistillConfig, photographs: Sequence[np.ndarray[Any, np.dtype[np.uint8]]], device: torch.device
+        self,
+        config: DistillConfig,
+        photographs: Sequence[np.ndarray[Any, np.dtype[np.uint8]]],
+        device: torch.device,
+        workers: Workers = ALONE,
     ) -> None:
-        self.config = config
+        self.config, self.workers = config, workers
         self.device = device
         self.step_number = 0
         self.loss_mean = 1.0
@@ -139,6 +146,7 @@ class Distillation:
         self.teacher = Pdn(config.model)
         initialize_at_he_scale(self.teacher)
         self.teacher.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._learner = workers.shared(self.teacher)
         self._mean = WeightMean(self.teacher, config.mean_decay)
         self._optimizer = NetworkOptimizer(
             self.teacher, hidden_kernels(self.teacher), betas=(0.9, 0.99), weight_decay=config.weight_decay
@@ -155,6 +163,10 @@ class Distillation:
         """A generator of its own for every purpose and step, so that resuming needs no saved state of any."""
         return np.random.default_rng([self.config.seed, step, *what.encode()])
 
+    def _step_rng(self) -> np.random.Generator:
+        alone = self.workers.count == 1
+        return self._rng("step" if alone else f"step of {self.workers.rank} in {self.workers.count}", self.step_number)
+
     def _batch(self, pool: PicturePool, rng: np.random.Generator, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         side = self.config.size * BACKBONE_SCALE
         frames = np.stack([pool.draw(rng, side, grey_chance=self.config.grey_chance) for _ in range(count)])
@@ -167,16 +179,16 @@ class Distillation:
 
     def step(self) -> float:
         """Learns from one batch and returns its loss (1.0 is "predicts the mean")."""
-        small, large = self._batch(self._pool, self._rng("step", self.step_number), self.config.batch)
+        small, large = self._batch(self._pool, self._step_rng(), self.config.batch // self.workers.count)
         target = self._targets(large)
-        loss = functional.mse_loss(self.teacher(small), target)
+        loss = functional.mse_loss(self._learner(small), target)
         height = height_at(self.step_number, self.config)
         self._optimizer.descend(
             loss, muon_rate=height * self.config.muon_rate, adam_rate=height * self.config.adam_rate, clip_norm=1.0
         )
         self._mean.update(self.teacher, self.step_number)
         self.step_number += 1
-        value = loss.item()
+        value = self.workers.mean(loss.item())
         self.loss_mean += (value - self.loss_mean) * max(0.02, 1 / self.step_number)
         return value
 
@@ -197,7 +209,7 @@ class Distillation:
             model=config.model.value, backbone=config.backbone, images=self._images, images_sha256=self._images_hash,
             textures=config.textures, steps=self.step_number, batch=config.batch, size=config.size, seed=config.seed,
             train_loss=round(self.loss_mean, 5), held_out_loss=round(self.held_out_loss(), 5),
-            complete=self.step_number >= config.steps, weights_sha256=self._weights_sha256,
+            complete=self.step_number >= config.steps, weights_sha256=self._weights_sha256, workers=self.workers.count,
         )  # fmt: skip
 
     def save(self, out: Path) -> TeacherInfo:
@@ -211,6 +223,7 @@ class Distillation:
                 "config": repr(self.config),
                 "images": self._images_hash,
                 "weights": self._weights_sha256,
+                "workers": str(self.workers.count),
                 "teacher": self.teacher.state_dict(),
                 "mean_teacher": self.mean_teacher.state_dict(),
                 "optimizer": self._optimizer.state_dict(),
@@ -231,9 +244,12 @@ class Distillation:
             raise TeacherFileError(f"nothing to resume: expected a checkpoint at {path}; start without --resume")
         names = ("step", "loss_mean", "config", "images", "teacher", "mean_teacher", "optimizer")
         state = load_checkpoint(path, names, self.device, TeacherFileError)
-        ours = {"config": repr(self.config), "images": self._images_hash, "weights": self._weights_sha256}
+        ours = {
+            "config": repr(self.config), "images": self._images_hash, "weights": self._weights_sha256,
+            "workers": str(self.workers.count),
+        }  # fmt: skip
         for key, wanted in ours.items():
-            theirs = state.get(key, wanted)  # checkpoints of before do not name the backbone's weights
+            theirs = state.get(key, wanted)  # checkpoints of before name neither the backbone's weights nor the workers
             if theirs != wanted:
                 raise TeacherFileError(
                     f"{path} was made with other {key}: expected {wanted}, got {theirs}; resume with the same, or remove it and "

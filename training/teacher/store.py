@@ -44,6 +44,7 @@ class TeacherInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         held_out_loss: Mean squared error on pictures never trained on, as a share of their variance. None likewise.
         complete: False in a file saved before the last step.
         weights_sha256: Of the backbone's weight file, where a user gave one.
+        workers: How many processes drew a part of each batch each.
     """
 
     model: str
@@ -59,6 +60,7 @@ class TeacherInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     held_out_loss: float | None
     complete: bool
     weights_sha256: str = ""
+    workers: int = 1
     schema: int = SCHEMA_VERSION
 
 
