@@ -67,7 +67,7 @@ def test_a_changed_package_is_refused(monkeypatch):
 @pytest.mark.parametrize(
     "name",
     ["resnet", "resnet-basic-0-2-2-64-64x1", "resnet-basic-2-2-2-64-128x1", "resnet-bottleneck-3-4-23-64-128x3",
-     "resnet-bottleneck-3-4-23-64-99999x1", "../resnet-basic-2-2-2-64-64x1"],
+     "resnet-bottleneck-3-4-23-64-99999x1", "resnet-bottleneck-99-99-99-99-998x1", "../resnet-basic-2-2-2-64-64x1"],
 )  # fmt: skip
 def test_a_name_that_is_no_backbones_is_refused(name):
     with pytest.raises(BackboneError, match="knows no backbone"):

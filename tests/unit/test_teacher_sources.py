@@ -48,6 +48,9 @@ def test_a_resnet_is_read_off_its_weight_file(kind, form, tmp_path):
         (lambda state: state.update({"conv1.weight": torch.zeros(16, 3, 3, 3)}), "7, 7"),
         (lambda state: state.update({"layer3.0.conv1.weight": torch.zeros(64, 5, 3, 3)}), "no ResNet"),
         (lambda state: state.clear(), "no tensor|names and tensors"),
+        (lambda state: state["layer1.0.conv1.weight"].fill_(torch.nan), r"layer1\.0\.conv1\.weight: expected finite numbers"),
+        (lambda state: state.update({"layer2.0.se.fc1.weight": torch.zeros(4, 16, 1, 1)}), r"layer2\.0\.se\.fc1\.weight, which"),
+        (lambda state: state.update({"conv1.bias": torch.zeros(16)}), r"conv1\.bias, which"),
     ],
 )
 def test_files_that_hold_no_resnet_are_refused(change, said, tmp_path):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _RESNET = re.compile(r"resnet-(basic|bottleneck)-([1-9]\d?)-([1-9]\d?)-([1-9]\d?)-([1-9]\d?)-([1-9]\d{1,2})x([1-9]\d?)")
+MOST_WEIGHTS = 200_000_000
+"""More than twice WideResNet-101-2 has: a name comes from a file and must not fill the memory."""
 _RELU, _RELU6 = "relu", "relu6"
 
 
@@ -76,6 +78,11 @@ class Plan:
     strides_px: tuple[int, ...]
     offsets_px: tuple[float, ...]
 
+    @property
+    def weights(self) -> int:
+        """How many weights all kernels have."""
+        return sum(layer.inputs // layer.groups * layer.outputs * layer.kernel**2 for layer in self.layers)
+
 
 def plan_of(layers: Sequence[Layer]) -> Plan:
     """Follows strides and middles through the layers; the middle of a window of k cells is where its field's middle lies."""
@@ -109,7 +116,9 @@ def plan_named(name: str) -> Plan:
         kind, *numbers = found.groups()
         first, second, third, stem, width, groups = map(int, numbers)
         if width % groups == 0 and (kind == "bottleneck" or (width, groups) == (stem, 1)):
-            return _resnet(ResNetForm(kind == "bottleneck", (first, second, third), stem, width, groups))
+            plan = _resnet(ResNetForm(kind == "bottleneck", (first, second, third), stem, width, groups))
+            if plan.weights <= MOST_WEIGHTS:
+                return plan
     raise BackboneError(
         f"lgfdr knows no backbone {name!r}: expected {EfficientNetLite2.name}, or the name of a ResNet such as "
         "resnet-bottleneck-3-4-23-64-128x1, which --weights FILE reads off its file"

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
     from training.weight_files import StateDict
 
 _STAGES = (1, 2, 3)
-_KEY = re.compile(r"(conv1|bn1|layer[123]\.\d+\.(conv[123]|bn[123]|downsample\.[01]))\.(\w+)")
+_KEY = re.compile(
+    r"(conv1|layer[123]\.\d+\.(conv[123]|downsample\.0))\.weight"
+    r"|(bn1|layer[123]\.\d+\.(bn[123]|downsample\.1))\.(weight|bias|running_mean|running_var|num_batches_tracked)"
+)
+_READ = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.")
 _BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -204,8 +208,10 @@ def _tensor(state: StateDict, key: str, dimensions: int) -> torch.Tensor:
     if key not in state:
         raise BackboneError(f"expected {key}, there is none")
     value = state[key]
-    if value.dim() != dimensions:
+    if value.dim() != dimensions or not value.numel():
         raise BackboneError(f"{key}: expected {dimensions} dimensions, got {tuple(value.shape)}")
+    if not torch.isfinite(value).all():
+        raise BackboneError(f"{key}: expected finite numbers, got {int((~torch.isfinite(value)).sum())} that are not")
     return value.to(torch.float32)
 
 
@@ -213,7 +219,12 @@ def _blocks_per_stage(state: StateDict, weights: Path) -> dict[int, int]:
     """How many blocks stages 1 to 3 have; their numbers must run from 0 without a gap."""
     found: dict[int, set[int]] = {stage: set() for stage in _STAGES}
     for key in state:
-        if _KEY.fullmatch(key) and key.startswith("layer"):
+        if key.startswith(_READ) and not _KEY.fullmatch(key):
+            raise BackboneError(
+                f"{weights}: expected a plain ResNet of torchvision's or timm's, got {key}, which these lack and which would be "
+                "left out: give the file of a plain one"
+            )
+        if key.startswith("layer") and _KEY.fullmatch(key):
             at, block = key[len("layer") :].split(".")[:2]
             found[int(at)].add(int(block))
     for stage, blocks in found.items():
