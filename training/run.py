@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import torch
 
 SCHEMA_VERSION = 1
+_MOST_SAID = 300
 RECORD_NAME = "run.json"
 WEIGHTS_NAME = "weights.safetensors"
 LOG_NAME = "log.jsonl"
@@ -183,5 +184,8 @@ def load_run(path: Path) -> Run:
     except FileNotFoundError as exc:
         raise RunError(f"{path}: {weights_path.name} is missing; copy the whole folder, or train again") from exc
     except _UNUSABLE as exc:
-        raise RunError(f"{path}: the run is damaged or does not fit its own record: {exc}") from exc
+        said = " ".join(str(exc).split())[:_MOST_SAID]  # torch names every tensor that does not fit
+        raise RunError(
+            f"{path}: the run is damaged or does not fit its own record: {said}; copy the whole folder, or train again"
+        ) from exc
     return Run(path, record, detector.eval().requires_grad_(requires_grad=False))
